@@ -1,0 +1,191 @@
+//! Emits: the only room that writes the code of expansions, and it cannot fail.
+
+mod helpers;
+mod invalidate;
+mod key;
+
+pub(crate) use invalidate::invalidate;
+
+use crate::args::Life;
+use crate::item::{FnItem, Shape};
+use crate::site::{Helpers, Site};
+use proc_macro2::{Span, TokenStream};
+use quote::{ToTokens, quote, quote_spanned};
+use std::time::Duration;
+use syn::{ExprClosure, Path, ReturnType, Type};
+
+/// `quote!` whose own names are invisible to the user's code.
+macro_rules! made {
+    ($($tokens:tt)*) => { ::quote::quote_spanned!(::proc_macro2::Span::mixed_site()=> $($tokens)*) };
+}
+use made;
+
+/// The mistakes, and the function that goes on without us.
+pub(crate) fn broken(error: &syn::Error, item: &TokenStream) -> TokenStream {
+    let error = error.to_compile_error();
+    quote!(#error #item)
+}
+
+/// ```ignore
+/// #[cache(ttl = 600)]
+/// async fn get_user(id: i64) -> Option<User> { BODY }
+/// // =>
+/// async fn get_user(id: i64) -> Option<User> {
+///     let kind = { use P::PlainReturn as _; P::Probe::<Option<User>>::new().kind() };
+///     P::assert_cacheable::<_, Option<User>>(kind);
+///     let call = P::Call::new(get_user::__site()).key(|make| make.hashed(&[], &(&id,)));
+///     P::call::<_, Option<User>, _, _, _>(
+///         call,
+///         kind,
+///         move || async move { if false { let r: Option<User> = loop {}; return r; } { BODY } },
+///         move |_| P::Fate::new().ttl(Duration::from_secs(600)),
+///     ).await
+/// }
+/// enum get_user {}
+/// impl get_user { .. }
+/// ```
+pub(crate) fn cache(site: &Site, item: &FnItem) -> TokenStream {
+    let p = private(site.krate.as_ref());
+    let returns = returns(item);
+    let kind = kind(&p, &returns);
+    let probe = probe(&p, &returns);
+    let lives = lives(site);
+    let call = key::call(&p, site, item, key::Scope::Wrapper);
+    let load = load(item, &returns);
+    let judge = judge(&p, site, site.unless.as_ref());
+    let run = spanned(&returns, |span| quote_spanned!(span=> #p::call::<_, #returns, _, _, _>));
+    let wrapper = wrapper(
+        item,
+        made! {
+            #kind
+            #probe
+            #lives
+            #call
+            #run(call, kind, #load, #judge).await
+        },
+    );
+    let helpers = match site.helpers {
+        Helpers::Beside => helpers::beside(&p, site, item),
+        Helpers::Method => helpers::method(&p, site, item),
+        Helpers::None => TokenStream::new(),
+    };
+    made!(#wrapper #helpers)
+}
+
+/// The function around other statements.
+fn wrapper(item: &FnItem, statements: TokenStream) -> TokenStream {
+    let FnItem { attrs, vis, sig, inner, .. } = item;
+    let statements = match item.shape {
+        Shape::Boxed(_) => made!(::std::boxed::Box::pin(async move { #statements })),
+        Shape::Async | Shape::Not => statements,
+    };
+    quote!(#(#attrs)* #vis #sig { #inner #statements })
+}
+
+/// `::cache_aside::__private`
+fn private(krate: Option<&Path>) -> TokenStream {
+    match krate {
+        Some(path) => quote!(#path::__private),
+        None => quote!(::cache_aside::__private),
+    }
+}
+
+fn returns(item: &FnItem) -> TokenStream {
+    item.returns().map_or_else(|| quote!(()), Type::to_token_stream)
+}
+
+/// Points what the compiler has to say at the user's own token.
+fn spanned(tokens: &TokenStream, emit: impl FnOnce(Span) -> TokenStream) -> TokenStream {
+    let first = tokens.clone().into_iter().next();
+    let span = Span::mixed_site();
+    emit(first.map_or(span, |token| span.located_at(token.span())))
+}
+
+/// Whether the return type is a `Result` is for method resolution to say: it sees through aliases.
+fn kind(p: &TokenStream, returns: &TokenStream) -> TokenStream {
+    made! {
+        let kind = {
+            #[allow(unused_imports)]
+            use #p::PlainReturn as _;
+            #p::Probe::<#returns>::new().kind()
+        };
+    }
+}
+
+fn probe(p: &TokenStream, returns: &TokenStream) -> TokenStream {
+    let assert = spanned(returns, |span| quote_spanned!(span=> #p::assert_cacheable::<_, #returns>));
+    made!(#assert(kind);)
+}
+
+/// The body as something to call: nothing of it is built on a hit.
+fn load(item: &FnItem, returns: &TokenStream) -> TokenStream {
+    let body = &item.body;
+    match (&item.shape, &item.sig.output) {
+        (Shape::Boxed(_), ReturnType::Type(_, output)) => made!(move || -> #output #body),
+        _ => {
+            let edge = edge(returns);
+            made!(move || async move { #edge #body })
+        }
+    }
+}
+
+/// Tells the compiler the type of the block before it reads the body, so that a wrong value is one
+/// error at that value.
+fn edge(returns: &TokenStream) -> TokenStream {
+    made! {
+        #[allow(unreachable_code)]
+        if false {
+            let returned: #returns = loop {};
+            return returned;
+        }
+    }
+}
+
+/// Times to live that are expressions, evaluated before the body takes the arguments.
+fn lives(site: &Site) -> TokenStream {
+    let mut lives = TokenStream::new();
+    for (life, name) in [(&site.ttl, made!(ttl)), (&site.none_ttl, made!(none_ttl))] {
+        if let Some(Life::Before(expr)) = life {
+            lives.extend(made!(let #name: ::core::time::Duration = #expr;));
+        }
+    }
+    lives
+}
+
+/// What becomes of a loaded value.
+fn judge(p: &TokenStream, site: &Site, unless: Option<&ExprClosure>) -> TokenStream {
+    let mut fate = made!(#p::Fate::new());
+    let lives = [
+        (&site.ttl, made!(ttl)),
+        (&site.none_ttl, made!(none_ttl)),
+    ];
+    let mut asks = false;
+    for (life, name) in lives {
+        let life = match life {
+            None => continue,
+            Some(Life::Fixed(time, _)) => duration(*time),
+            Some(Life::Before(_)) => made!(#name),
+            Some(Life::After(closure)) => {
+                asks = true;
+                made!(#p::ask::<_, ::core::time::Duration>(value, #closure))
+            }
+        };
+        fate.extend(made!(.#name(#life)));
+    }
+    if let Some(closure) = unless {
+        asks = true;
+        fate.extend(made!(.unless(#p::ask(value, #closure))));
+    }
+    let value = if asks { made!(value) } else { made!(_) };
+    made!(move |#value| #fate)
+}
+
+fn duration(time: Duration) -> TokenStream {
+    let millis = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+    if time.subsec_millis() == 0 {
+        let secs = time.as_secs();
+        made!(::core::time::Duration::from_secs(#secs))
+    } else {
+        made!(::core::time::Duration::from_millis(#millis))
+    }
+}

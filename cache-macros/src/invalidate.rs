@@ -1,0 +1,162 @@
+//! `#[cache_invalidate(..)]`: its grammar and what it means.
+
+use crate::args::{Arg, Slot, each, one_of, option_name, text, value};
+use crate::errors::Errors;
+use crate::item::FnItem;
+use crate::site::{Part, Results, fill};
+use crate::template::Template;
+use proc_macro2::{Span, TokenStream};
+use syn::ext::IdentExt;
+use syn::{Expr, Ident, LitStr, Path, Token};
+
+/// What `#[cache_invalidate(..)]` says.
+#[derive(Default)]
+pub(crate) struct InvalidateArgs {
+    targets: Vec<LitStr>,
+    on: Option<Arg<On>>,
+    cache: Option<Arg<Expr>>,
+    krate: Option<Arg<Path>>,
+    broken: bool,
+}
+
+/// After which results.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum On {
+    Ok,
+    Always,
+}
+
+/// What it means for this function.
+pub(crate) struct Invalidation {
+    pub(crate) krate: Option<Path>,
+    pub(crate) on: On,
+    pub(crate) cache: Option<Expr>,
+    /// Patterns over the arguments.
+    pub(crate) before: Vec<Vec<Part>>,
+    /// Patterns that need the result too.
+    pub(crate) after: Vec<Vec<Part>>,
+}
+
+const OPTIONS: [(&str, &str); 3] = [
+    ("on", "on = \"always\""),
+    ("cache", "cache = &self.cache"),
+    ("crate", "crate = ::cache_aside"),
+];
+
+impl InvalidateArgs {
+    pub(crate) fn parse(tokens: TokenStream, errors: &mut Errors) -> Self {
+        let mut args = Self::default();
+        let before = errors.is_empty();
+        each(tokens, errors, |input, errors| {
+            if !(input.peek(Ident::peek_any) && input.peek2(Token![=])) {
+                let message = "a target is a pattern in quotes: `\"user:{id}:*\"`";
+                let target: Expr = input.parse().map_err(|error| syn::Error::new(error.span(), message))?;
+                args.targets.push(text(&target, message)?);
+                return Ok(());
+            }
+            let name = option_name(input, &OPTIONS)?;
+            let mut slot = Slot { name: &name, errors };
+            match name.to_string().as_str() {
+                "on" => {
+                    let expr = value(&name, input, &OPTIONS)?;
+                    slot.set_once(&mut args.on, one_of(&expr, [("ok", On::Ok), ("always", On::Always)])?);
+                }
+                "cache" => slot.set_once(&mut args.cache, value(&name, input, &OPTIONS)?),
+                _ => slot.set_once(&mut args.krate, value(&name, input, &OPTIONS)?),
+            }
+            Ok(())
+        });
+        args.broken = before && !errors.is_empty();
+        args
+    }
+}
+
+impl Invalidation {
+    pub(crate) fn resolve(args: InvalidateArgs, item: &FnItem, errors: &mut Errors) -> Self {
+        if args.targets.is_empty() && !args.broken {
+            errors.span(
+                Span::call_site(),
+                "`#[cache_invalidate]` needs a target: write `#[cache_invalidate(\"user:*\")]`",
+            );
+        }
+        let targets = args.targets.iter().filter_map(|literal| target(literal, item, errors));
+        let (after, before) = targets
+            .collect::<Vec<_>>()
+            .into_iter()
+            .partition(|parts| parts.iter().any(|part| matches!(part, Part::Result { .. })));
+        Self {
+            krate: args.krate.map(|arg| arg.value),
+            on: args.on.map_or(On::Ok, |arg| arg.value),
+            cache: args.cache.map(|arg| arg.value),
+            before,
+            after,
+        }
+    }
+}
+
+fn target(literal: &LitStr, item: &FnItem, errors: &mut Errors) -> Option<Vec<Part>> {
+    let template = errors.ok(Template::parse(literal))?;
+    if template.pieces.is_empty() {
+        errors.at(literal, "an empty pattern fits nothing: write `\"user:*\"`");
+    }
+    if let Err(message) = template.closed() {
+        errors.at(literal, message);
+    }
+    fill(&template, item, Results::Value, errors)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use quote::quote;
+
+    fn resolve(tokens: TokenStream, item: TokenStream) -> (Invalidation, Vec<String>) {
+        let mut errors = Errors::default();
+        let args = InvalidateArgs::parse(tokens, &mut errors);
+        let item = syn::parse2(item).unwrap_or_else(|error| panic!("{error}"));
+        let invalidation = Invalidation::resolve(args, &item, &mut errors);
+        let messages = errors.finish().err().into_iter().flatten();
+        (invalidation, messages.map(|error| error.to_string()).collect())
+    }
+
+    #[test]
+    fn targets_that_need_the_result_come_after() {
+        let (found, errors) = resolve(
+            quote!("user:{id}:*", "org:{value.org}:{id}", on = "always", "all"),
+            quote!(async fn f(id: u8) {}),
+        );
+        assert_eq!(errors, Vec::<String>::new());
+        assert_eq!((found.before.len(), found.after.len(), found.on), (2, 1, On::Always));
+    }
+
+    #[test]
+    fn mistakes_say_what_to_write() {
+        for (tokens, says) in [
+            (quote!(), "needs a target"),
+            (quote!(on = "ok"), "needs a target"),
+            (quote!("user:[a"), "not closed"),
+            (quote!(""), "fits nothing"),
+            (quote!("user:{ip}"), "did you mean `id`"),
+            (quote!("a", on = "err"), "`\"always\"`"),
+            (quote!("a", tags = ["a"]), "unknown option `tags`"),
+            (quote!(get_user(id)), "pattern in quotes"),
+            (quote!("a", on = ), "write `on = \"always\"`"),
+            (quote!("a", on = "ok", on = "ok"), "given twice"),
+            (quote!("{id}{value}"), "write `{id}:{value}`"),
+        ] {
+            let shown = tokens.to_string();
+            let (_, errors) = resolve(tokens, quote!(async fn f(id: u8) {}));
+            assert_eq!(errors.len(), 1, "{shown}: {errors:?}");
+            assert!(errors[0].contains(says), "{shown}: {errors:?}");
+        }
+    }
+
+    #[test]
+    fn an_argument_named_value_is_refused_where_it_is_ambiguous() {
+        let item = || quote!(async fn f(value: u8) {});
+        let (_, errors) = resolve(quote!("user:{value}"), item());
+        assert!(errors.len() == 1 && errors[0].contains("rename this argument"), "{errors:?}");
+        let (_, errors) = resolve(quote!("user:*"), item());
+        assert_eq!(errors, Vec::<String>::new());
+    }
+}

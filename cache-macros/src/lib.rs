@@ -1,0 +1,29 @@
+//! The attribute macros of `cache-aside`. Depend on that crate: it re-exports them with their
+//! documentation and brings the runtime that their expansions call.
+
+use proc_macro::TokenStream;
+
+mod args;
+mod check;
+mod duration;
+mod entry;
+mod errors;
+mod expand;
+mod generics;
+mod invalidate;
+mod item;
+mod names;
+mod site;
+mod template;
+
+/// Caches what an async function returns: `#[cache(ttl = 600, key_prefix = "user", skip(db))]`.
+#[proc_macro_attribute]
+pub fn cache(args: TokenStream, item: TokenStream) -> TokenStream {
+    entry::cache(args.into(), item.into()).into()
+}
+
+/// Forgets cached entries once an async function has run: `#[cache_invalidate("user:{id}:*")]`.
+#[proc_macro_attribute]
+pub fn cache_invalidate(args: TokenStream, item: TokenStream) -> TokenStream {
+    entry::cache_invalidate(args.into(), item.into()).into()
+}

@@ -1,0 +1,160 @@
+//! How a cache is made.
+
+use std::time::Duration;
+
+use crate::cache::Cache;
+use crate::error::CacheError;
+use crate::settings::{DEFAULT_TTL, NAMESPACE_FORM, Settings, check_namespace, redacted};
+use crate::store::MemoryStore;
+
+/// What a cache goes by.
+#[derive(Debug, Clone)]
+pub(crate) struct Options {
+    pub(crate) namespace: Option<String>,
+    pub(crate) default_ttl: Duration,
+    pub(crate) lease: Duration,
+    pub(crate) load_deadline: Duration,
+    /// The first and the longest pause between two looks for another process' load.
+    pub(crate) poll: (Duration, Duration),
+    pub(crate) max_value: usize,
+}
+
+impl Options {
+    pub(crate) fn load_deadline_millis(&self) -> u64 {
+        u64::try_from(self.load_deadline.as_millis()).unwrap_or(u64::MAX)
+    }
+}
+
+/// Makes a [`Cache`]. What isn't said has the default that its method names.
+///
+/// ```
+/// use std::time::Duration;
+/// use cache_runtime::Cache;
+///
+/// let cache = Cache::builder()
+///     .memory(16 << 20)
+///     .namespace("shop")
+///     .default_ttl(Duration::from_secs(60))
+///     .build()?;
+/// assert_eq!(cache.store_name(), "embedded");
+/// # Ok::<(), cache_runtime::CacheError>(())
+/// ```
+#[derive(Clone)]
+#[must_use = "it does nothing until `build`"]
+pub struct Builder {
+    url: Option<String>,
+    memory: u64,
+    options: Options,
+}
+
+impl Default for Builder {
+    fn default() -> Self {
+        Self {
+            url: None,
+            memory: 64 << 20,
+            options: Options {
+                namespace: None,
+                default_ttl: DEFAULT_TTL,
+                lease: Duration::from_secs(3),
+                load_deadline: Duration::from_secs(30),
+                poll: (Duration::from_millis(5), Duration::from_millis(100)),
+                max_value: 8 << 20,
+            },
+        }
+    }
+}
+
+impl std::fmt::Debug for Builder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Builder")
+            .field("url", &self.url.as_deref().map(redacted))
+            .field("memory", &self.memory)
+            .field("options", &self.options)
+            .finish()
+    }
+}
+
+impl Builder {
+    /// The store, namespace and default time to live of these settings.
+    pub fn settings(mut self, settings: &Settings) -> Self {
+        self.url = settings.redis_url();
+        self.options.namespace = settings.namespace().map(str::to_owned);
+        self.options.default_ttl = settings.default_ttl();
+        self
+    }
+
+    /// The embedded store, holding at most so many bytes, keys and values together (64 MiB). What
+    /// is used least goes first.
+    pub fn memory(mut self, bytes: u64) -> Self {
+        self.url = None;
+        self.memory = bytes;
+        self
+    }
+
+    /// The first part of every key and pattern (none), so that applications can share a server.
+    pub fn namespace(mut self, name: impl Into<String>) -> Self {
+        self.options.namespace = Some(name.into());
+        self
+    }
+
+    /// How long a value lives where nothing else is said (300 s).
+    pub fn default_ttl(mut self, ttl: Duration) -> Self {
+        self.options.default_ttl = ttl;
+        self
+    }
+
+    /// How long a load is taken to be alive without a sign of life (3 s). A load that runs renews
+    /// its lease each third of it, so it may take longer.
+    pub fn lease(mut self, lease: Duration) -> Self {
+        self.options.lease = lease;
+        self
+    }
+
+    /// How long others wait for one load (30 s). The load itself goes on.
+    pub fn load_deadline(mut self, deadline: Duration) -> Self {
+        self.options.load_deadline = deadline;
+        self
+    }
+
+    /// The first and the longest pause between two looks for the value that another process is
+    /// loading (5 ms, 100 ms).
+    pub fn poll(mut self, first: Duration, longest: Duration) -> Self {
+        self.options.poll = (first, longest);
+        self
+    }
+
+    /// The largest value that is stored, in bytes of its encoding (8 MiB).
+    pub fn value_size(mut self, bytes: usize) -> Self {
+        self.options.max_value = bytes;
+        self
+    }
+
+    /// Makes the cache.
+    ///
+    /// # Errors
+    /// [`CacheError::Settings`] says which value can't be used and what it should look like.
+    pub fn build(self) -> Result<Cache, CacheError> {
+        let Self { url, memory, options } = self;
+        if let Some(name) = &options.namespace {
+            check_namespace(name)
+                .map_err(|problem| CacheError::Settings(format!("the namespace {problem}; write {NAMESPACE_FORM}")))?;
+        }
+        let positive = [
+            ("default_ttl", options.default_ttl),
+            ("lease", options.lease),
+            ("load_deadline", options.load_deadline),
+            ("poll", options.poll.0),
+            ("poll", options.poll.1),
+        ];
+        if let Some((name, _)) = positive.iter().find(|(_, time)| *time < Duration::from_millis(1)) {
+            return Err(CacheError::Settings(format!("`{name}` is below a millisecond; write a longer time")));
+        }
+        if options.max_value > u32::MAX as usize {
+            return Err(CacheError::Settings("`value_size` is above 4 GiB; write a smaller size".to_owned()));
+        }
+        match url {
+            None => Ok(Cache::over(Box::new(MemoryStore::new(memory)), options)),
+            Some(url) => Err(CacheError::Settings(format!("{}: this version has no Redis store", redacted(&url)))),
+        }
+    }
+}

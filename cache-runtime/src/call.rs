@@ -1,0 +1,262 @@
+//! The generic skin of a decorated call: it knows the user's types and decides nothing.
+
+use std::cell::Cell;
+use std::future::Future;
+use std::pin::pin;
+use std::time::Duration;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tracing::warn;
+
+use crate::cache::Cache;
+use crate::codec;
+use crate::engine::{Ask, Pass, Step};
+use crate::error::CacheError;
+use crate::events::Stats;
+use crate::global::{self, CacheRef};
+use crate::key::{self, Key, KeyFault, KeyMaker, LONGEST, NamedKey};
+use crate::lead::encode_record;
+use crate::policy::{Fate, Life};
+use crate::record;
+use crate::site::{At, Site, fingerprint};
+use crate::value::{Kind, Stores};
+
+/// One call being prepared.
+#[derive(Debug)]
+pub struct Call {
+    at: At,
+    cache: Option<Cache>,
+    when: bool,
+    key: Option<Result<NamedKey, KeyFault>>,
+}
+
+impl Call {
+    /// A call of the function that stands here.
+    pub fn new(at: At) -> Self {
+        Self { at, cache: None, when: true, key: None }
+    }
+
+    /// In this cache instead of the global one.
+    #[must_use]
+    pub fn on(mut self, cache: &Cache) -> Self {
+        self.cache = Some(cache.clone());
+        self
+    }
+
+    /// Whether the cache is used at all.
+    #[must_use]
+    pub fn when(mut self, yes: bool) -> Self {
+        self.when = yes;
+        self
+    }
+
+    /// Makes the key, unless the cache isn't used.
+    #[must_use]
+    pub fn key(mut self, build: impl FnOnce(KeyMaker<'_>) -> Key) -> Self {
+        if self.when {
+            self.key = Some(build(KeyMaker { at: &self.at }).0);
+        }
+        self
+    }
+
+    fn cache(&self) -> Result<CacheRef, CacheError> {
+        match &self.cache {
+            Some(cache) => Ok(CacheRef::Owned(cache.clone())),
+            None => global::current(),
+        }
+    }
+
+    fn named(&self) -> Result<NamedKey, CacheError> {
+        match &self.key {
+            Some(key) => Ok(key.clone()?),
+            None => Err(KeyFault::Empty.into()),
+        }
+    }
+
+    /// What to ask the cache for.
+    fn ask<V>(&self, cache: &Cache) -> Result<Ask, CacheError> {
+        let NamedKey { text, identity } = self.named()?;
+        let site = self.at.site;
+        Ok(Ask {
+            key: cache.core().full(text)?,
+            identity,
+            fingerprint: fingerprint::<V>(),
+            version: site.version,
+            flight: site.flight,
+            site: Some(site),
+        })
+    }
+
+    /// The cache and the question, or nothing: the call goes past the cache.
+    fn open<V>(&self) -> Option<(CacheRef, Ask)> {
+        if !self.when {
+            return None;
+        }
+        let site = self.at.site;
+        let Ok(cache) = self.cache() else {
+            // `global` said so, once.
+            site.counters.bypass();
+            return None;
+        };
+        match self.ask::<V>(&cache) {
+            Ok(ask) => Some((cache, ask)),
+            Err(error) => {
+                cache.core().books(Some(site)).count(|book| &book.bypassed);
+                if site.first_warning() {
+                    warn!(target: "cache_aside", function = site.name, module = site.module, %error, "not cached: there is no key");
+                }
+                None
+            }
+        }
+    }
+}
+
+/// The decorated call.
+///
+/// Cancel safe: a caller that is dropped leaves leases and flights in order.
+pub async fn call<K, R, L, F, J>(call: Call, _kind: K, load: L, judge: J) -> R
+where
+    K: Kind<R>,
+    K::Value: Serialize + DeserializeOwned,
+    L: FnOnce() -> F,
+    F: Future<Output = R>,
+    J: FnOnce(&K::Value) -> Fate,
+{
+    let refresh = take_refresh(call.at.site);
+    match call.open::<K::Value>() {
+        None => load().await,
+        Some((cache, ask)) => through::<K, R, L, F, J>(&cache, ask, refresh, load, judge).await,
+    }
+}
+
+/// One call's way through the cache, with the types that only its caller knows.
+pub(crate) async fn through<K, R, L, F, J>(cache: &Cache, ask: Ask, refresh: bool, load: L, judge: J) -> R
+where
+    K: Kind<R>,
+    K::Value: Serialize + DeserializeOwned,
+    L: FnOnce() -> F,
+    F: Future<Output = R>,
+    J: FnOnce(&K::Value) -> Fate,
+{
+    let mut pass = Pass::new(cache, ask, refresh);
+    let mut lead = loop {
+        match pass.next().await {
+            Step::Load(lead) => break lead,
+            Step::Hit(hit) => match codec::decode(&hit.payload, hit.is_none) {
+                Ok(value) => {
+                    pass.accept(&hit);
+                    return K::join(Ok(value));
+                }
+                Err(_) => pass.reject(&hit),
+            },
+        }
+    };
+    match K::split(lead.drive(pin!(load())).await) {
+        Ok(value) => {
+            let fate = judge(&value);
+            lead.fill(&value, fate).await;
+            K::join(Ok(value))
+        }
+        Err(error) => {
+            lead.fail();
+            K::join(Err(error))
+        }
+    }
+}
+
+/// Forgets the entry of these arguments; true if there was a value.
+pub async fn clear(call: Call) -> Result<bool, CacheError> {
+    let cache = call.cache()?;
+    let key = cache.core().full(call.named()?.text)?;
+    cache.core().books(Some(call.at.site)).count(|book| &book.invalidations);
+    cache.core().invalidate_key(&key).await
+}
+
+/// Forgets every entry of the function.
+pub async fn clear_all(call: Call) -> Result<(), CacheError> {
+    let cache = call.cache()?;
+    let glob = cache.core().full_glob(&key::all_of(&call.at));
+    cache.core().books(Some(call.at.site)).count(|book| &book.invalidations);
+    cache.core().invalidate_glob(&glob).await.map(drop)
+}
+
+/// The key of these arguments, without the namespace.
+pub fn cache_key(call: &Call) -> Result<String, CacheError> {
+    let text = call.named()?.text;
+    if text.len() > LONGEST { Err(CacheError::KeyTooLong { bytes: text.len(), max: LONGEST }) } else { Ok(text) }
+}
+
+/// Looks without loading.
+pub async fn cached<K, R>(call: Call, _kind: K) -> Result<Option<R>, CacheError>
+where
+    K: Kind<R>,
+    K::Value: DeserializeOwned,
+{
+    let cache = call.cache()?;
+    let mut pass = Pass::new(&cache, call.ask::<K::Value>(&cache)?, false);
+    let Some(hit) = pass.peek().await? else { return Ok(None) };
+    Ok(codec::decode(&hit.payload, hit.is_none).ok().map(|value| K::join(Ok(value))))
+}
+
+/// Stores by hand; the last put wins.
+pub async fn put<K, R, V, J>(call: Call, _kind: K, value: &V, judge: J) -> Result<(), CacheError>
+where
+    K: Kind<R>,
+    K::Value: DeserializeOwned,
+    V: Stores<R> + ?Sized,
+    J: FnOnce(&K::Value) -> Fate,
+{
+    let cache = call.cache()?;
+    let (core, ask) = (cache.core(), call.ask::<K::Value>(&cache)?);
+    let is_none = codec::is_none(value);
+    let record = encode_record(&cache, &ask, value, is_none, Duration::ZERO)?;
+    // The rules are asked about what readers will get: a value that doesn't decode isn't stored.
+    let payload = record::payload(&record);
+    let read_back: K::Value = codec::decode(payload, is_none).map_err(|error| CacheError::Decode(Box::new(error)))?;
+    let site = call.at.site;
+    let fate = judge(&read_back);
+    drop(read_back);
+    match fate.life(is_none, site.keep_none, site.jitter, core.options.default_ttl) {
+        Life::For(life) => Ok(core.store.set(&ask.key, record, life).await?),
+        // The rules refuse this value; what stood there is older than it.
+        Life::Over => core.invalidate_key(&ask.key).await.map(drop),
+    }
+}
+
+/// What happened to the function in this process.
+pub fn stats(at: At) -> Stats {
+    at.site.counters.snapshot()
+}
+
+thread_local! {
+    /// The function whose next call in this poll is a refresh.
+    static REFRESH: Cell<Option<usize>> = const { Cell::new(None) };
+}
+
+/// Runs `run`, a call of the function that stands here, as a refresh: it doesn't read, it loads and stores.
+pub async fn refresh<F: Future>(at: At, run: F) -> F::Output {
+    let site = std::ptr::from_ref(at.site).addr();
+    let mut run = pin!(run);
+    let mut first = true;
+    // A decorated function reaches `call` in its first poll, before it waits for anything.
+    std::future::poll_fn(|cx| {
+        if std::mem::take(&mut first) {
+            REFRESH.set(Some(site));
+            let polled = run.as_mut().poll(cx);
+            REFRESH.set(None);
+            polled
+        } else {
+            run.as_mut().poll(cx)
+        }
+    })
+    .await
+}
+
+fn take_refresh(site: &'static Site) -> bool {
+    let asked = REFRESH.get() == Some(std::ptr::from_ref(site).addr());
+    if asked {
+        REFRESH.set(None);
+    }
+    asked
+}

@@ -1,0 +1,112 @@
+//! The cache that decorated functions use unless they name another.
+
+use std::future::Future;
+use std::ops::Deref;
+use std::sync::OnceLock;
+
+use tracing::error;
+
+use crate::cache::Cache;
+use crate::error::CacheError;
+use crate::settings::Settings;
+
+static GLOBAL: OnceLock<Cache> = OnceLock::new();
+static BROKEN: OnceLock<String> = OnceLock::new();
+
+tokio::task_local! {
+    static SCOPED: Cache;
+}
+
+/// The cache of this call, without counting references to the global one.
+#[derive(Debug)]
+pub(crate) enum CacheRef {
+    Global(&'static Cache),
+    Owned(Cache),
+}
+
+impl Deref for CacheRef {
+    type Target = Cache;
+    fn deref(&self) -> &Cache {
+        match self {
+            Self::Global(cache) => cache,
+            Self::Owned(cache) => cache,
+        }
+    }
+}
+
+/// Connects with these settings, checks that the store answers, and makes the cache the global one.
+///
+/// Call it once, early in `main`; without it the first use loads the settings itself.
+///
+/// # Errors
+/// [`CacheError::Settings`] if a setting can't be used or a global cache is already there;
+/// [`CacheError::Unavailable`] or [`CacheError::Timeout`] if the store doesn't answer.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")] async fn main() {
+/// use cache_runtime::Settings;
+///
+/// let settings = Settings::from_vars([("REDIS_CACHE_TTL", "600")]).unwrap();
+/// cache_runtime::init(settings).await.unwrap();
+/// # }
+/// ```
+pub async fn init(settings: Settings) -> Result<(), CacheError> {
+    let cache = Cache::builder().settings(&settings).build()?;
+    cache.ping().await?;
+    GLOBAL.set(cache).map_err(|_| {
+        CacheError::Settings("there is a global cache already: call `init` once, before the first cached call".to_owned())
+    })
+}
+
+/// The global cache: that of the innermost [`Cache::scope`], else the one made by [`init`], else one
+/// made now from [`Settings::load`].
+///
+/// # Errors
+/// [`CacheError::Settings`] if the settings can't be used. That is also logged, once; decorated
+/// functions then run uncached.
+pub fn global() -> Result<Cache, CacheError> {
+    current().map(|cache| cache.clone())
+}
+
+pub(crate) fn current() -> Result<CacheRef, CacheError> {
+    if let Ok(cache) = SCOPED.try_with(Cache::clone) {
+        return Ok(CacheRef::Owned(cache));
+    }
+    if let Some(cache) = GLOBAL.get() {
+        return Ok(CacheRef::Global(cache));
+    }
+    if let Some(text) = BROKEN.get() {
+        return Err(CacheError::Settings(text.clone()));
+    }
+    let made = Settings::load().and_then(|settings| Cache::builder().settings(&settings).build());
+    match made {
+        Ok(cache) => Ok(CacheRef::Global(GLOBAL.get_or_init(|| cache))),
+        Err(problem) => {
+            let text = problem.to_string();
+            if BROKEN.set(text).is_ok() {
+                error!(target: "cache_aside", error = %problem, "the settings can't be used: functions run uncached");
+            }
+            Err(problem)
+        }
+    }
+}
+
+impl Cache {
+    /// Runs `future` with `cache` as the global cache; what `future` spawns is outside.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), cache_runtime::CacheError> {
+    /// use cache_runtime::{Cache, Ttl, global};
+    ///
+    /// let mine = Cache::builder().memory(1 << 20).build()?;
+    /// Cache::scope(mine.clone(), async {
+    ///     global()?.set("answer", &42, Ttl::Default).await
+    /// })
+    /// .await?;
+    /// assert_eq!(mine.get::<u8>("answer").await?, Some(42));
+    /// # Ok(()) }
+    /// ```
+    pub async fn scope<F: Future>(cache: Self, future: F) -> F::Output {
+        SCOPED.scope(cache, future).await
+    }
+}

@@ -1,0 +1,176 @@
+//! Forgetting: keys and globs, and the guard of a writer.
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::sync::{Mutex, PoisonError};
+
+use tracing::{debug, warn};
+
+use crate::background;
+use crate::cache::{Cache, Core};
+use crate::error::CacheError;
+use crate::global;
+use crate::key::{self, Piece};
+use crate::record;
+use crate::site;
+use crate::store;
+use crate::value::Kind;
+
+/// What is to be forgotten, without the namespace.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Target {
+    text: String,
+    is_glob: bool,
+    /// The template with `*` for each value: what it is known by in warnings.
+    shape: String,
+}
+
+/// Whether an `Err` of the writer invalidates too.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum On {
+    /// Only what went well.
+    Ok,
+    /// In any case.
+    Always,
+}
+
+/// What one call of a writer invalidates. While it is armed, dropping it carries it out in the
+/// background: a writer whose caller went away may have written.
+#[derive(Debug)]
+pub struct Plan {
+    on: On,
+    cache: Option<Cache>,
+    targets: Vec<Target>,
+    armed: bool,
+}
+
+impl Plan {
+    /// Nothing yet.
+    pub fn new(on: On) -> Self {
+        Self { on, cache: None, targets: Vec::new(), armed: false }
+    }
+
+    /// In this cache instead of the global one.
+    #[must_use]
+    pub fn on(mut self, cache: &Cache) -> Self {
+        self.cache = Some(cache.clone());
+        self
+    }
+
+    /// Adds a key, or a glob if the text of the template holds one. Values never make a glob.
+    #[must_use]
+    pub fn pattern(mut self, pieces: &[Piece<'_>]) -> Self {
+        let shape = pieces.iter().map(|piece| if let Piece::Text(text) = piece { text } else { "*" }).collect();
+        match key::join(pieces) {
+            Ok(text) => self.targets.push(Target { is_glob: store::has_meta(&text), text, shape }),
+            Err(_) => warn!(target: "cache_aside", "a `Display` failed: an invalidation is lost"),
+        }
+        self
+    }
+
+    fn cache(&self) -> Option<Cache> {
+        self.cache.clone().or_else(|| global::global().ok())
+    }
+
+    /// Carries it out.
+    ///
+    /// Cancel safe: what isn't done yet goes on in the background.
+    async fn carry_out(mut self) {
+        self.armed = true;
+        let Some(cache) = self.cache() else {
+            self.armed = false;
+            return;
+        };
+        while let Some(target) = self.targets.last().cloned() {
+            cache.core().forget(&target).await;
+            self.targets.pop();
+        }
+        self.armed = false;
+    }
+}
+
+impl Drop for Plan {
+    fn drop(&mut self) {
+        if self.armed && !self.targets.is_empty() {
+            let rest = Self {
+                on: self.on,
+                // The scope of the caller ends with it, so its cache is found now.
+                cache: self.cache(),
+                targets: std::mem::take(&mut self.targets),
+                armed: false,
+            };
+            background::run(rest.carry_out());
+        }
+    }
+}
+
+/// A decorated writer: runs `body`, then carries out the plan and what `after` adds to it.
+///
+/// Cancel safe: once the body has begun, what was planned before it is carried out in any case.
+pub async fn invalidate<K, R, F, A>(mut plan: Plan, _kind: K, body: F, after: A) -> R
+where
+    K: Kind<R>,
+    F: Future<Output = R>,
+    A: FnOnce(Plan, &K::Value) -> Plan,
+{
+    plan.armed = true;
+    // Cancel, panic: the plan's `Drop`.
+    let returned = K::split(body.await);
+    match &returned {
+        Ok(value) => after(plan, value).carry_out().await,
+        Err(_) if plan.on == On::Always => plan.carry_out().await,
+        Err(_) => plan.armed = false,
+    }
+    K::join(returned)
+}
+
+impl Core {
+    /// Forgets what stands under a full key; true if it was a value.
+    pub(crate) async fn invalidate_key(&self, key: &str) -> Result<bool, CacheError> {
+        let was = self.store.remove(key).await?;
+        debug!(target: "cache_aside", key, "invalidated");
+        Ok(was.is_some_and(|bytes| record::is_value(&bytes)))
+    }
+
+    /// Forgets every key that fits a full glob.
+    pub(crate) async fn invalidate_glob(&self, glob: &str) -> Result<u64, CacheError> {
+        let count = self.store.remove_matching(glob).await?;
+        debug!(target: "cache_aside", glob, count, "invalidated");
+        Ok(count)
+    }
+
+    async fn forget(&self, target: &Target) {
+        self.books(None).count(|book| &book.invalidations);
+        let done = if target.is_glob {
+            self.invalidate_glob(&self.full_glob(&target.text)).await
+        } else {
+            match self.full(target.text.clone()) {
+                Ok(key) => self.invalidate_key(&key).await.map(u64::from),
+                // No entry has a key so long.
+                Err(_) => Ok(0),
+            }
+        };
+        match done {
+            Ok(0) => warn_if_unknown(&target.shape),
+            Ok(_) => {}
+            Err(error) => warn!(target: "cache_aside", target = target.text, %error, "an invalidation failed"),
+        }
+    }
+}
+
+/// Says once that a pattern fits no cached function. A function is known from its first call on, so
+/// a pattern isn't suspected before it has found nothing for the third time.
+fn warn_if_unknown(shape: &str) {
+    const SUSPECT: u32 = 3;
+    static FOUND_NOTHING: Mutex<BTreeMap<String, u32>> = Mutex::new(BTreeMap::new());
+    let mut found_nothing = FOUND_NOTHING.lock().unwrap_or_else(PoisonError::into_inner);
+    let times = found_nothing.entry(shape.to_owned()).or_default();
+    *times = times.saturating_add(1);
+    if *times == SUSPECT && !site::called_so_far().iter().any(|site| store::may_share(shape, &site.glob())) {
+        warn!(
+            target: "cache_aside",
+            pattern = shape,
+            "the pattern fits no cached function that this process has called; right if it is meant for other keys"
+        );
+    }
+}

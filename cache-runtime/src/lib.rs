@@ -1,0 +1,42 @@
+//! What runs behind `cache-aside`: the stores, the protocol, the keys, the settings.
+//!
+//! Depend on `cache-aside`; this crate is its engine room and changes with it. `ARCHITECTURE.md` in
+//! the repository says which room holds what.
+
+mod background;
+mod builder;
+mod cache;
+mod call;
+mod canon;
+mod clock;
+mod codec;
+mod engine;
+mod error;
+mod events;
+mod flight;
+mod global;
+mod invalidate;
+mod key;
+mod lead;
+mod manager;
+mod place;
+mod policy;
+#[doc(hidden)]
+pub mod private;
+mod record;
+mod recursion;
+mod settings;
+mod site;
+mod store;
+mod value;
+mod words;
+
+pub use builder::Builder;
+pub use cache::Cache;
+pub use error::CacheError;
+pub use events::Stats;
+pub use global::{global, init};
+pub use manager::CacheManager;
+pub use policy::Ttl;
+pub use settings::Settings;
+pub use store::Expiry;

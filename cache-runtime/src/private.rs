@@ -1,0 +1,11 @@
+//! The one door for generated code: re-exports only, and no promise to anybody else.
+
+pub use crate::call::{Call, cache_key, cached, call, clear, clear_all, put, refresh, stats};
+pub use crate::error::CacheError;
+pub use crate::events::Stats;
+pub use crate::invalidate::{On, Plan, invalidate};
+pub use crate::key::{Key, KeyMaker, Piece, render};
+pub use crate::policy::{Fate, Jitter, SingleFlight};
+pub use crate::site::{At, Shape, Site};
+pub use crate::value::{Cacheable, Kind, PlainReturn, Probe, Stores, assert_cacheable};
+pub use crate::words::{ask, build, type_name, type_name_of};

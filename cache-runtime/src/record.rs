@@ -1,0 +1,250 @@
+//! The record: what one entry looks like in the store.
+//!
+//! ```text
+//! magic 2 | format 1 | kind 1 | id 16          the prefix: all that compare-and-set compares
+//! claim 8                                      how much of the life is left when a claim ends, ms (0: none)
+//! flags 1 | tags 1 | version 4 | type 8 | identity 16 | load 4 | grace 8 | length 4
+//! tags x (id 8 | version 16)
+//! payload
+//! ```
+//!
+//! Numbers are little-endian. The id is new for every load: a token used twice within a process
+//! would let an old load fill. The first byte is above 0x7f, so no JSON text looks like a record.
+
+use bytes::Bytes;
+
+/// The part of a record that compare-and-set compares.
+pub(crate) type Prefix = [u8; PREFIX];
+
+/// Length of the prefix.
+pub(crate) const PREFIX: usize = 20;
+
+const MAGIC: [u8; 2] = [0xCA, 0x5E];
+const FORMAT: u8 = 1;
+const HEADER: usize = PREFIX + 8 + 1 + 1 + 4 + 8 + 16 + 4 + 8 + 4;
+const TAG: usize = 24;
+
+/// What kind of record stands under a key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Kind {
+    Value = 1,
+    Lease = 2,
+    Fence = 3,
+    Put = 4,
+}
+
+/// The value is a `None`.
+pub(crate) const FLAG_NONE: u8 = 1;
+
+/// Everything in a value's header that its writer chooses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Head {
+    pub(crate) flags: u8,
+    pub(crate) version: u32,
+    pub(crate) fingerprint: u64,
+    pub(crate) identity: [u8; 16],
+    pub(crate) load_ms: u32,
+    pub(crate) grace_ms: u64,
+}
+
+/// A value found in the store.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Value {
+    pub(crate) prefix: Prefix,
+    pub(crate) head: Head,
+    pub(crate) payload: Bytes,
+}
+
+/// What bytes in the store are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Found {
+    Value(Value),
+    Lease(Prefix),
+    Fence,
+    Put(Prefix),
+    /// Starts like a record of ours, but is cut, of another format, or contradicts itself.
+    Torn(Prefix),
+    /// Of a format that a newer program writes.
+    Newer,
+    /// No record of ours: plain JSON, or somebody else's.
+    Plain(Bytes),
+}
+
+/// A prefix of this kind with an id that nobody used before.
+pub(crate) fn fresh(kind: Kind) -> Prefix {
+    let mut prefix = [0; PREFIX];
+    prefix[..2].copy_from_slice(&MAGIC);
+    prefix[2] = FORMAT;
+    prefix[3] = kind as u8;
+    prefix[4..].copy_from_slice(&fastrand::u128(..).to_le_bytes());
+    prefix
+}
+
+/// The start of a value's record: a buffer that the payload is written behind. `finish` sets its length.
+pub(crate) fn begin(prefix: Prefix, head: &Head) -> Vec<u8> {
+    let mut out = Vec::with_capacity(HEADER + 180);
+    out.extend_from_slice(&prefix);
+    out.extend_from_slice(&0u64.to_le_bytes());
+    out.push(head.flags);
+    out.push(0);
+    out.extend_from_slice(&head.version.to_le_bytes());
+    out.extend_from_slice(&head.fingerprint.to_le_bytes());
+    out.extend_from_slice(&head.identity);
+    out.extend_from_slice(&head.load_ms.to_le_bytes());
+    out.extend_from_slice(&head.grace_ms.to_le_bytes());
+    out.extend_from_slice(&0u32.to_le_bytes());
+    out
+}
+
+/// Ends a record that `begin` began: what stands behind the header is the payload.
+pub(crate) fn finish(mut record: Vec<u8>) -> Bytes {
+    let length = u32::try_from(record.len() - HEADER).expect("the encoder bounds payloads below 4 GiB");
+    record[HEADER - 4..HEADER].copy_from_slice(&length.to_le_bytes());
+    // Boxed: the embedded store keeps it, and counts its length.
+    Bytes::from(record.into_boxed_slice())
+}
+
+/// The payload of a record that `finish` made; untagged records only.
+pub(crate) fn payload(record: &[u8]) -> &[u8] {
+    record.get(HEADER..).unwrap_or_default()
+}
+
+/// A lease, fence or put token: a bare prefix.
+pub(crate) fn token(prefix: Prefix) -> Bytes {
+    Bytes::copy_from_slice(&prefix)
+}
+
+/// The head that turns a value into a claimed one: a new id, and until when the claim holds.
+pub(crate) fn claim(prefix: Prefix, until_left_ms: u64) -> Bytes {
+    let mut head = Vec::with_capacity(PREFIX + 8);
+    head.extend_from_slice(&prefix);
+    head.extend_from_slice(&until_left_ms.to_le_bytes());
+    Bytes::from(head)
+}
+
+/// Whether these bytes begin as a record of ours that holds a value.
+pub(crate) fn is_value(bytes: &[u8]) -> bool {
+    !bytes.starts_with(&MAGIC) || bytes.get(3) == Some(&(Kind::Value as u8))
+}
+
+/// Says what these bytes are. Never panics, whatever they are, and never copies the payload.
+pub(crate) fn read(bytes: Bytes) -> Found {
+    if !bytes.starts_with(&MAGIC) {
+        return Found::Plain(bytes);
+    }
+    let Some(prefix) = bytes.first_chunk::<PREFIX>().copied() else {
+        return Found::Plain(bytes);
+    };
+    if prefix[2] != FORMAT {
+        return if prefix[2] > FORMAT { Found::Newer } else { Found::Torn(prefix) };
+    }
+    match prefix[3] {
+        k if k == Kind::Value as u8 => value(prefix, &bytes).map_or(Found::Torn(prefix), Found::Value),
+        k if k == Kind::Lease as u8 => Found::Lease(prefix),
+        k if k == Kind::Fence as u8 => Found::Fence,
+        k if k == Kind::Put as u8 => Found::Put(prefix),
+        _ => Found::Torn(prefix),
+    }
+}
+
+fn value(prefix: Prefix, bytes: &Bytes) -> Option<Value> {
+    let mut rest = Reader(bytes.get(PREFIX..)?);
+    let _claim = rest.take::<8>()?;
+    let [flags, tags] = rest.take::<2>()?;
+    let head = Head {
+        flags,
+        version: u32::from_le_bytes(rest.take()?),
+        fingerprint: u64::from_le_bytes(rest.take()?),
+        identity: rest.take()?,
+        load_ms: u32::from_le_bytes(rest.take()?),
+        grace_ms: u64::from_le_bytes(rest.take()?),
+    };
+    let length = usize::try_from(u32::from_le_bytes(rest.take()?)).ok()?;
+    let start = HEADER + usize::from(tags) * TAG;
+    // A length that doesn't agree with what is there: cut on the way, or written by somebody else.
+    (bytes.len() == start.checked_add(length)?).then(|| Value {
+        prefix,
+        head,
+        payload: bytes.slice(start..),
+    })
+}
+
+struct Reader<'a>(&'a [u8]);
+
+impl Reader<'_> {
+    fn take<const N: usize>(&mut self) -> Option<[u8; N]> {
+        let (head, rest) = self.0.split_first_chunk::<N>()?;
+        self.0 = rest;
+        Some(*head)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn head() -> Head {
+        Head { flags: FLAG_NONE, version: 7, fingerprint: 8, identity: [9; 16], load_ms: 10, grace_ms: 11 }
+    }
+
+    fn sample() -> Bytes {
+        let mut record = begin(fresh(Kind::Value), &head());
+        record.extend_from_slice(br#"{"a":1}"#);
+        finish(record)
+    }
+
+    #[test]
+    fn a_value_reads_back() {
+        let Found::Value(value) = read(sample()) else { panic!("not a value") };
+        assert_eq!(value.head, head());
+        assert_eq!(&value.payload[..], br#"{"a":1}"#);
+    }
+
+    #[test]
+    fn an_untagged_header_costs_at_most_96_bytes() {
+        const { assert!(HEADER <= 96) };
+    }
+
+    #[test]
+    fn the_wire_format_is_golden() {
+        let mut prefix = fresh(Kind::Value);
+        prefix[4..].copy_from_slice(&[0x11; 16]);
+        let mut record = begin(prefix, &head());
+        record.extend_from_slice(b"42");
+        let hex: String = finish(record).iter().map(|byte| format!("{byte:02x}")).collect();
+        assert_eq!(
+            hex,
+            concat!(
+                "ca5e0101", "11111111111111111111111111111111", // prefix
+                "0000000000000000", "01", "00", "07000000", "0800000000000000",
+                "09090909090909090909090909090909", "0a000000", "0b00000000000000", "02000000",
+                "3432",
+            )
+        );
+    }
+
+    #[test]
+    fn ids_are_never_used_twice() {
+        assert_ne!(fresh(Kind::Lease), fresh(Kind::Lease));
+    }
+
+    #[test]
+    fn every_truncation_is_torn_or_foreign() {
+        let whole = sample();
+        for end in 0..whole.len() {
+            assert!(matches!(read(whole.slice(..end)), Found::Torn(_) | Found::Plain(_)), "cut at {end}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_make_it_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200), ours: bool) {
+            let mut all = if ours { vec![0xCA, 0x5E, 1] } else { Vec::new() };
+            all.extend(bytes);
+            let _ = read(Bytes::from(all));
+        }
+    }
+}

@@ -1,0 +1,189 @@
+//! One decorated function: what its attribute says, and where it stands.
+
+use std::any::{type_name, type_name_of_val};
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, OnceLock, PoisonError, RwLock};
+
+use crate::events::Counters;
+use crate::place;
+use crate::policy::{Jitter, SingleFlight};
+
+/// How the keys of a function are made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Shape {
+    /// `[prefix:]name:{hash of the arguments}`.
+    Hashed(Option<&'static str>),
+    /// From a template; this is the glob that its keys fit.
+    Template(&'static str),
+    /// By a function of the user.
+    Built,
+}
+
+/// What stays the same for all calls of one decorated function.
+///
+/// It names no user type, so that it can be a `static` in generic functions and impls.
+#[derive(Debug)]
+pub struct Site {
+    pub(crate) name: &'static str,
+    pub(crate) module: &'static str,
+    pub(crate) shape: Shape,
+    pub(crate) version: u32,
+    pub(crate) flight: SingleFlight,
+    pub(crate) jitter: Jitter,
+    pub(crate) keep_none: bool,
+    pub(crate) counters: Counters,
+    /// The place of the first caller, which for most functions is that of all.
+    place: OnceLock<(&'static str, Place)>,
+    warned: AtomicBool,
+}
+
+impl Site {
+    /// A function named `name` in `module`, whose keys have this shape.
+    pub const fn new(name: &'static str, module: &'static str, shape: Shape) -> Self {
+        Self {
+            name,
+            module,
+            shape,
+            version: 0,
+            flight: SingleFlight::Fleet,
+            jitter: Jitter::None,
+            keep_none: true,
+            counters: Counters::new(),
+            place: OnceLock::new(),
+            warned: AtomicBool::new(false),
+        }
+    }
+
+    /// The version of the value's meaning.
+    #[must_use]
+    pub const fn version(mut self, version: u32) -> Self {
+        self.version = version;
+        self
+    }
+
+    /// Who waits for one load.
+    #[must_use]
+    pub const fn flight(mut self, flight: SingleFlight) -> Self {
+        self.flight = flight;
+        self
+    }
+
+    /// What is added to the time to live.
+    #[must_use]
+    pub const fn jitter(mut self, jitter: Jitter) -> Self {
+        self.jitter = jitter;
+        self
+    }
+
+    /// Whether a `None` is stored.
+    #[must_use]
+    pub const fn keep_none(mut self, keep: bool) -> Self {
+        self.keep_none = keep;
+        self
+    }
+
+    /// True the first time: for what is said once per function.
+    pub(crate) fn first_warning(&self) -> bool {
+        !self.warned.swap(true, Ordering::Relaxed)
+    }
+
+    /// The glob that all keys of this function fit, without the namespace.
+    pub(crate) fn glob(&self) -> String {
+        match self.shape {
+            Shape::Hashed(prefix) => format!("{}*", hashed_stem(prefix, self.name)),
+            Shape::Template(glob) => glob.to_owned(),
+            Shape::Built => "*".to_owned(),
+        }
+    }
+}
+
+/// What stands before the hash.
+pub(crate) fn hashed_stem(prefix: Option<&str>, name: &str) -> String {
+    let name = name.strip_prefix("r#").unwrap_or(name);
+    match prefix {
+        Some(prefix) => format!("{prefix}:{name}:"),
+        None => format!("{name}:"),
+    }
+}
+
+/// A site, and the compiler's name of the instance that is being called.
+#[derive(Debug, Clone, Copy)]
+pub struct At {
+    pub(crate) site: &'static Site,
+    mark: &'static str,
+    beside: bool,
+}
+
+impl At {
+    /// `mark` is a closure made in a function of the type that is named like the decorated function.
+    pub fn beside<M>(site: &'static Site, mark: &M) -> Self {
+        Self { site, mark: type_name_of_val(mark), beside: true }
+    }
+
+    /// `mark` is a closure made in the decorated function, or in a hidden function beside it.
+    pub fn inside<M>(site: &'static Site, mark: &M) -> Self {
+        Self { site, mark: type_name_of_val(mark), beside: false }
+    }
+
+    /// The digest of the function's full path.
+    pub(crate) fn place(self) -> Place {
+        let (mark, place) = self.site.place.get_or_init(|| {
+            lock(&SITES).push(self.site);
+            (self.mark, self.digest())
+        });
+        if std::ptr::eq(*mark, self.mark) { *place } else { memo(&PLACES, self.mark, |_| self.digest()) }
+    }
+
+    fn digest(self) -> Place {
+        let whole = place::normalise(self.mark);
+        let parent = place::parent(&whole);
+        let path = if self.beside { parent.to_owned() } else { format!("{parent}::{}", self.site.name) };
+        Place(*blake3::hash(path.as_bytes()).as_bytes())
+    }
+}
+
+/// The digest of a function's full path: crate, modules, enclosing functions, impl type, trait, name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Place(pub(crate) [u8; 32]);
+
+/// Every function that was called in this process.
+static SITES: Mutex<Vec<&'static Site>> = Mutex::new(Vec::new());
+
+/// The functions that this process has called so far.
+pub(crate) fn called_so_far() -> Vec<&'static Site> {
+    lock(&SITES).clone()
+}
+
+type Memo<T> = OnceLock<RwLock<HashMap<&'static str, T>>>;
+static PLACES: Memo<Place> = OnceLock::new();
+static TYPES: Memo<[u8; 16]> = OnceLock::new();
+
+/// 128 bits that stand for a type, from its normalised name.
+pub(crate) fn type_digest(name: &'static str) -> [u8; 16] {
+    memo(&TYPES, name, |name| {
+        let hash = blake3::hash(place::normalise(name).as_bytes());
+        *hash.as_bytes().first_chunk().expect("a hash has 32 bytes")
+    })
+}
+
+/// The fingerprint of a value's type in a record's header.
+pub(crate) fn fingerprint<V>() -> u64 {
+    let digest = type_digest(type_name::<V>());
+    u64::from_le_bytes(*digest.first_chunk().expect("a digest has 16 bytes"))
+}
+
+/// As many entries as the program has instances; types are made by the compiler, never at run time.
+fn memo<T: Copy>(memo: &Memo<T>, name: &'static str, make: impl FnOnce(&'static str) -> T) -> T {
+    let memo = memo.get_or_init(RwLock::default);
+    if let Some(known) = memo.read().unwrap_or_else(PoisonError::into_inner).get(name) {
+        return *known;
+    }
+    let made = make(name);
+    memo.write().unwrap_or_else(PoisonError::into_inner).insert(name, made);
+    made
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

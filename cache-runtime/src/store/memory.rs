@@ -1,0 +1,415 @@
+//! The embedded store: bytes in this process, bounded, with times to live.
+//!
+//! Nothing here waits: every operation runs under its shard's lock, at the first poll of its reply,
+//! and needs no runtime. An entry that doesn't fit is as if it had been evicted at once: it isn't
+//! kept, and neither is what it was to replace.
+
+mod shard;
+
+use std::fmt;
+use std::hash::{BuildHasher, RandomState};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use self::shard::{Shard, Slot};
+use super::{Expiry, Reply, Store};
+use crate::record::{self, Prefix};
+
+/// Small shards couldn't hold large values: a quarter of the smallest store we recommend (64 MiB).
+const SHARD_BYTES: u64 = 16 << 20;
+const MOST_SHARDS: u64 = 16;
+
+/// The store in this process.
+pub(crate) struct MemoryStore {
+    // std mutexes: never held across an await
+    shards: Box<[Mutex<Shard>]>,
+    seed: RandomState,
+}
+
+impl MemoryStore {
+    /// An empty store that holds at most so many bytes of keys, values and what they cost.
+    pub(crate) fn new(bytes: u64) -> Self {
+        let shards = (bytes / SHARD_BYTES).clamp(1, MOST_SHARDS);
+        Self {
+            shards: (0..shards)
+                .map(|_| Mutex::new(Shard::new(bytes / shards)))
+                .collect(),
+            seed: RandomState::new(),
+        }
+    }
+
+    fn shard(&self, key: &str) -> MutexGuard<'_, Shard> {
+        let hash = self.seed.hash_one(key) >> 32;
+        let shard = (hash * self.shards.len() as u64) >> 32;
+        #[allow(clippy::cast_possible_truncation)] // below `shards.len()`
+        lock(&self.shards[shard as usize])
+    }
+}
+
+fn lock(shard: &Mutex<Shard>) -> MutexGuard<'_, Shard> {
+    shard.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl fmt::Debug for MemoryStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MemoryStore")
+            .field("shards", &self.shards.len())
+            .finish_non_exhaustive()
+    }
+}
+
+/// Runs `act` when the reply is first polled, as a command that is sent then would.
+fn reply<'a, T: 'a>(act: impl FnOnce() -> T + Send + 'a) -> Reply<'a, T> {
+    Box::pin(async move { Ok(act()) })
+}
+
+impl Store for MemoryStore {
+    fn name(&self) -> &'static str {
+        "embedded"
+    }
+
+    fn get<'a>(&'a self, key: &'a str) -> Reply<'a, Option<Bytes>> {
+        reply(move || Some(self.shard(key).live(key)?.value))
+    }
+
+    fn acquire<'a>(
+        &'a self,
+        key: &'a str,
+        lease: Bytes,
+        life: Duration,
+    ) -> Reply<'a, Option<Bytes>> {
+        reply(move || {
+            let mut shard = self.shard(key);
+            if let Some(slot) = shard.live(key) {
+                return Some(slot.value);
+            }
+            shard.put(key, Slot::new(lease, Some(life)));
+            None
+        })
+    }
+
+    fn swap<'a>(
+        &'a self,
+        key: &'a str,
+        seen: Prefix,
+        value: Bytes,
+        life: Option<Duration>,
+    ) -> Reply<'a, bool> {
+        reply(move || {
+            let mut shard = self.shard(key);
+            let found = shard.seen(key, &seen).is_some();
+            if found {
+                shard.put(key, Slot::new(value, life));
+            }
+            found
+        })
+    }
+
+    fn stamp<'a>(&'a self, key: &'a str, seen: Prefix, head: Bytes) -> Reply<'a, bool> {
+        reply(move || {
+            let mut shard = self.shard(key);
+            let Some(Slot { value, end }) = shard.seen(key, &seen) else {
+                return false;
+            };
+            let rest = value.get(head.len()..).unwrap_or_default();
+            let value = [&head, rest].concat().into();
+            shard.put(key, Slot { value, end });
+            true
+        })
+    }
+
+    fn extend<'a>(&'a self, key: &'a str, seen: Prefix, life: Duration) -> Reply<'a, bool> {
+        reply(move || {
+            let mut shard = self.shard(key);
+            let slot = shard.seen(key, &seen);
+            slot.map(|slot| shard.put(key, Slot::new(slot.value, Some(life))))
+                .is_some()
+        })
+    }
+
+    fn release<'a>(&'a self, key: &'a str, seen: Prefix) -> Reply<'a, bool> {
+        reply(move || {
+            let mut shard = self.shard(key);
+            shard
+                .seen(key, &seen)
+                .and_then(|_| shard.take(key))
+                .is_some()
+        })
+    }
+
+    fn set<'a>(&'a self, key: &'a str, value: Bytes, life: Option<Duration>) -> Reply<'a, ()> {
+        reply(move || self.shard(key).put(key, Slot::new(value, life)))
+    }
+
+    fn remove<'a>(&'a self, key: &'a str) -> Reply<'a, Option<Bytes>> {
+        reply(move || Some(self.shard(key).take(key)?.value))
+    }
+
+    fn remove_many<'a>(&'a self, keys: &'a [String]) -> Reply<'a, u64> {
+        reply(move || {
+            keys.iter()
+                .map(|key| u64::from(self.shard(key).take(key).is_some()))
+                .sum()
+        })
+    }
+
+    fn remove_matching<'a>(&'a self, glob: &'a str) -> Reply<'a, u64> {
+        let glob = glob.as_bytes();
+        reply(move || {
+            self.shards
+                .iter()
+                .map(|shard| lock(shard).remove_matching(glob))
+                .sum()
+        })
+    }
+
+    fn get_many<'a>(&'a self, keys: &'a [String]) -> Reply<'a, Vec<Option<Bytes>>> {
+        reply(move || {
+            keys.iter()
+                .map(|key| Some(self.shard(key).live(key)?.value))
+                .collect()
+        })
+    }
+
+    fn set_many(&self, pairs: Vec<(String, Bytes)>, life: Option<Duration>) -> Reply<'_, ()> {
+        reply(move || {
+            for (key, value) in pairs {
+                self.shard(&key).put(&key, Slot::new(value, life));
+            }
+        })
+    }
+
+    fn increment<'a>(&'a self, key: &'a str, by: i64, life: Option<Duration>) -> Reply<'a, i64> {
+        Box::pin(async move { self.shard(key).increment(key, by, life) })
+    }
+
+    fn expire<'a>(&'a self, key: &'a str, life: Option<Duration>) -> Reply<'a, bool> {
+        reply(move || {
+            let mut shard = self.shard(key);
+            let slot = shard.live(key);
+            slot.map(|slot| shard.put(key, Slot::new(slot.value, life)))
+                .is_some()
+        })
+    }
+
+    fn expiry<'a>(&'a self, key: &'a str) -> Reply<'a, Expiry> {
+        reply(move || {
+            match self.shard(key).live(key) {
+                Some(slot) if record::is_value(&slot.value) => slot.expiry(),
+                _ => Expiry::Missing,
+            }
+        })
+    }
+
+    fn ping(&self) -> Reply<'_, ()> {
+        reply(|| ())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::pin::pin;
+    use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
+    use std::task::{Context, Poll, Waker};
+
+    use super::*;
+    use crate::error::StoreError;
+    use crate::record::{Kind, fresh};
+
+    const MIB: usize = 1 << 20;
+
+    /// What the reply is at its first poll.
+    fn at_once<T>(reply: Reply<'_, T>) -> Result<T, StoreError> {
+        match pin!(reply).poll(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(result) => result,
+            Poll::Pending => panic!("not ready"),
+        }
+    }
+
+    fn ok<T>(reply: Reply<'_, T>) -> T {
+        at_once(reply).expect("an answer")
+    }
+
+    fn set(store: &MemoryStore, key: &str, value: impl Into<Bytes>) {
+        ok(store.set(key, value.into(), None));
+    }
+
+    fn weight(store: &MemoryStore) -> u64 {
+        store.shards.iter().map(|shard| lock(shard).weight()).sum()
+    }
+
+    fn secs(secs: u64) -> Duration {
+        Duration::from_secs(secs)
+    }
+
+    #[test]
+    fn values_come_back_without_a_runtime() {
+        let store = MemoryStore::new(1 << 20);
+        ok(store.ping());
+        ok(store.set("a", "1".into(), Some(secs(60))));
+        set(&store, "b", "2");
+        assert_eq!(ok(store.get("a")), Some("1".into()));
+        assert!(matches!(ok(store.expiry("a")), Expiry::In(left) if left <= secs(60)));
+        assert_eq!(ok(store.expiry("b")), Expiry::Never);
+        assert_eq!(ok(store.expiry("c")), Expiry::Missing);
+        assert_eq!(ok(store.remove("a")), Some("1".into()));
+        assert_eq!(ok(store.remove("a")), None);
+        assert_eq!(ok(store.expiry("a")), Expiry::Missing);
+        assert!(!format!("{store:?}").contains('2'));
+    }
+
+    #[test]
+    fn nothing_happens_before_the_first_poll() {
+        let store = MemoryStore::new(1 << 20);
+        let get = store.get("a");
+        drop(store.set("a", "1".into(), None));
+        assert_eq!(ok(store.get("a")), None);
+        set(&store, "a", "2");
+        assert_eq!(ok(get), Some("2".into()));
+    }
+
+    #[test]
+    fn many_keys_keep_their_order() {
+        let store = MemoryStore::new(1 << 30);
+        let keys: Vec<String> = (0..100).map(|n| format!("k:{n}")).collect();
+        let values = keys.iter().map(|key| Bytes::from(key.clone()));
+        ok(store.set_many(keys.iter().cloned().zip(values.clone()).collect(), None));
+        assert!(ok(store.get_many(&keys)).into_iter().eq(values.map(Some)));
+        assert_eq!(ok(store.remove_many(&keys[..10])), 10);
+        assert_eq!(ok(store.remove_many(&keys[5..15])), 5);
+        assert_eq!(ok(store.remove_matching("k:[2-3]?")), 20);
+        assert_eq!(ok(store.remove_matching("K*")), 0);
+        assert_eq!(ok(store.remove_matching("*")), 65);
+    }
+
+    #[test]
+    fn only_the_holder_of_a_lease_acts_on_it() {
+        let store = MemoryStore::new(1 << 20);
+        let (mine, other) = (fresh(Kind::Value), fresh(Kind::Value));
+        let lease = |prefix: Prefix| Bytes::copy_from_slice(&prefix);
+        assert_eq!(ok(store.acquire("k", lease(mine), secs(3))), None);
+        assert_eq!(
+            ok(store.acquire("k", lease(other), secs(3))),
+            Some(lease(mine))
+        );
+        assert!(!ok(store.swap("k", other, "x".into(), Some(secs(3)))));
+        assert!(!ok(store.stamp("k", other, "x".into())));
+        assert!(!ok(store.extend("k", other, secs(9))) && !ok(store.release("k", other)));
+        assert_eq!(ok(store.get("k")), Some(lease(mine)));
+
+        let value = [&mine[..], b"head|rest"].concat();
+        assert!(ok(store.swap("k", mine, value.into(), Some(secs(60)))));
+        assert!(ok(store.stamp(
+            "k",
+            mine,
+            [&other[..], b"HEAD"].concat().into()
+        )));
+        assert_eq!(
+            ok(store.get("k")).unwrap(),
+            [&other[..], b"HEAD|rest"].concat()
+        );
+        assert!(matches!(ok(store.expiry("k")), Expiry::In(left) if left > secs(50)));
+        assert!(ok(store.extend("k", other, secs(90))));
+        assert!(matches!(ok(store.expiry("k")), Expiry::In(left) if left > secs(80)));
+        assert!(ok(store.release("k", other)) && !ok(store.release("k", other)));
+        assert!(!ok(store.swap("k", other, "x".into(), Some(secs(3)))));
+        assert_eq!(ok(store.get("k")), None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn lives_end() {
+        let store = MemoryStore::new(1 << 20);
+        let keys = ["a", "b", "c", "d", "e"].map(String::from);
+        for key in &keys {
+            ok(store.set(key, "1".into(), Some(secs(10))));
+        }
+        assert!(
+            ok(store.expire("b", Some(secs(20)))) && ok(store.expire("c", Some(Duration::MAX)))
+        );
+        assert!(ok(store.expire("d", Some(secs(0)))) && !ok(store.expire("d", Some(secs(9)))));
+        assert_eq!(ok(store.increment("e", 1, Some(secs(99)))), 2);
+        tokio::time::advance(secs(9)).await;
+        assert_eq!(ok(store.expiry("a")), Expiry::In(secs(1)));
+        assert_eq!(ok(store.expiry("e")), Expiry::In(secs(1)));
+        set(&store, "f", "-7");
+        assert_eq!(ok(store.increment("f", 5, Some(secs(1)))), -2);
+        ok(store.set("g", "1".into(), Some(secs(1))));
+        assert!(ok(store.expire("g", None)));
+        tokio::time::advance(secs(1)).await;
+        assert_eq!(
+            ok(store.get_many(&keys)),
+            [None, Some("1".into()), Some("1".into()), None, None]
+        );
+        assert_eq!(ok(store.acquire("a", "2".into(), secs(5))), None);
+        assert_eq!(ok(store.increment("e", 1, Some(secs(99)))), 1);
+        assert_eq!(ok(store.expiry("c")), Expiry::Never);
+        assert_eq!(ok(store.expiry("f")), Expiry::Missing);
+        assert_eq!(ok(store.expiry("g")), Expiry::Never);
+        tokio::time::advance(secs(10)).await;
+        assert_eq!(
+            (ok(store.remove("a")), ok(store.remove_many(&keys[1..2]))),
+            (None, 0)
+        );
+        assert_eq!(ok(store.remove_matching("*")), 3);
+    }
+
+    #[test]
+    fn it_never_holds_more_than_it_may() {
+        let store = MemoryStore::new(64 * MIB as u64);
+        for n in 0..300 {
+            set(&store, &n.to_string(), vec![0; n % 8 * MIB]);
+            assert!(weight(&store) <= 64 * MIB as u64);
+        }
+        assert!(weight(&store) > 32 * MIB as u64);
+        // Growing in place counts too.
+        let (store, lease) = (MemoryStore::new(4096), fresh(Kind::Lease));
+        for n in 0..100 {
+            ok(store.acquire(&n.to_string(), Bytes::copy_from_slice(&lease), secs(9)));
+            ok(store.stamp(&n.to_string(), lease, vec![1; 500].into()));
+            assert!(weight(&store) <= 4096);
+        }
+    }
+
+    #[test]
+    fn what_does_not_fit_leaves_nothing_behind() {
+        let store = MemoryStore::new(64 * MIB as u64);
+        set(&store, "k", vec![1; 8 * MIB]);
+        assert_eq!(ok(store.get("k")).map(|value| value.len()), Some(8 * MIB));
+        set(&store, "k", vec![2; 20 * MIB]);
+        assert_eq!(ok(store.get("k")), None);
+        let lease = fresh(Kind::Lease);
+        ok(store.acquire("k", Bytes::copy_from_slice(&lease), secs(3)));
+        let large = vec![3; 20 * MIB].into();
+        assert!(ok(store.swap("k", lease, large, None)));
+        assert_eq!(ok(store.get("k")), None);
+        set(&MemoryStore::new(0), "k", "1");
+    }
+
+    #[test]
+    fn threads_do_not_lose_increments_or_share_a_lease() {
+        let store = MemoryStore::new(64 * MIB as u64);
+        // Leads at this moment.
+        let leads = AtomicU64::new(0);
+        std::thread::scope(|scope| {
+            for _ in 0..8 {
+                scope.spawn(|| {
+                    for n in 0..2000 {
+                        ok(store.increment("n", 1, None));
+                        let lease = fresh(Kind::Lease);
+                        let taken = store.acquire("k", Bytes::copy_from_slice(&lease), secs(60));
+                        if ok(taken).is_none() {
+                            assert_eq!(leads.fetch_add(1, SeqCst), 0);
+                            leads.fetch_sub(1, SeqCst);
+                            let put = store.swap("k", lease, n.to_string().into(), Some(secs(60)));
+                            assert!(ok(put));
+                            ok(store.remove("k"));
+                        }
+                    }
+                });
+            }
+        });
+        assert_eq!(ok(store.get("n")), Some("16000".into()));
+    }
+}

@@ -1,0 +1,93 @@
+//! The seam between the protocol and where bytes are kept.
+//!
+//! A store knows keys, bytes, times to live and the 20-byte prefix of a record (`record.rs`); it
+//! knows nothing of policies, types or flights. Every operation is atomic for its key.
+
+mod glob;
+mod memory;
+
+use std::fmt::Debug;
+use std::future::Future;
+use std::pin::Pin;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+pub(crate) use glob::{escape_literal, has_meta, matches, may_share};
+pub(crate) use memory::MemoryStore;
+
+use crate::error::StoreError;
+use crate::record::Prefix;
+
+/// What an operation of a store gives back, sooner or later.
+pub(crate) type Reply<'a, T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send + 'a>>;
+
+/// What is left of an entry's life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Expiry {
+    /// There is no such key.
+    Missing,
+    /// The key never expires.
+    Never,
+    /// The key expires after this time.
+    In(Duration),
+}
+
+/// Where bytes are kept.
+///
+/// Times to live are at least one millisecond; a `None` life never expires. Globs have the
+/// meaning that Redis gives them, over bytes.
+pub(crate) trait Store: Debug + Send + Sync + 'static {
+    /// Its name for people: `embedded`, `redis`.
+    fn name(&self) -> &'static str;
+
+    /// The bytes under `key`.
+    fn get<'a>(&'a self, key: &'a str) -> Reply<'a, Option<Bytes>>;
+
+    /// Puts `lease` under `key` if nothing is there; gives back what was there.
+    fn acquire<'a>(&'a self, key: &'a str, lease: Bytes, life: Duration) -> Reply<'a, Option<Bytes>>;
+
+    /// Replaces the whole value if the one there starts with `seen`. True if it did.
+    fn swap<'a>(&'a self, key: &'a str, seen: Prefix, value: Bytes, life: Option<Duration>) -> Reply<'a, bool>;
+
+    /// Overwrites the head of the value if it starts with `seen`; the rest and the life stay.
+    fn stamp<'a>(&'a self, key: &'a str, seen: Prefix, head: Bytes) -> Reply<'a, bool>;
+
+    /// Gives the key this life if its value starts with `seen`.
+    fn extend<'a>(&'a self, key: &'a str, seen: Prefix, life: Duration) -> Reply<'a, bool>;
+
+    /// Removes the key if its value starts with `seen`.
+    fn release<'a>(&'a self, key: &'a str, seen: Prefix) -> Reply<'a, bool>;
+
+    /// Sets the value, whatever was there.
+    fn set<'a>(&'a self, key: &'a str, value: Bytes, life: Option<Duration>) -> Reply<'a, ()>;
+
+    /// Removes the key, whatever it holds (a lease too); gives back the first bytes of what was
+    /// there, at least a record's prefix if it was that long.
+    fn remove<'a>(&'a self, key: &'a str) -> Reply<'a, Option<Bytes>>;
+
+    /// Removes these keys; how many there were.
+    fn remove_many<'a>(&'a self, keys: &'a [String]) -> Reply<'a, u64>;
+
+    /// Removes every key that fits the glob; how many there were.
+    fn remove_matching<'a>(&'a self, glob: &'a str) -> Reply<'a, u64>;
+
+    /// The values of these keys, in their order.
+    fn get_many<'a>(&'a self, keys: &'a [String]) -> Reply<'a, Vec<Option<Bytes>>>;
+
+    /// Sets these keys in one round trip.
+    fn set_many(&self, pairs: Vec<(String, Bytes)>, life: Option<Duration>) -> Reply<'_, ()>;
+
+    /// Adds to the decimal integer under `key` (absent counts as 0) and gives the sum. `life` is
+    /// given to the key only when this call made it, or when it has none.
+    fn increment<'a>(&'a self, key: &'a str, by: i64, life: Option<Duration>) -> Reply<'a, i64>;
+
+    /// Gives the key this life; none: it never expires. False if there is no such key.
+    fn expire<'a>(&'a self, key: &'a str, life: Option<Duration>) -> Reply<'a, bool>;
+
+    /// What is left of the value's life; a lease is no value.
+    fn expiry<'a>(&'a self, key: &'a str) -> Reply<'a, Expiry>;
+
+    /// Whether the store answers.
+    fn ping(&self) -> Reply<'_, ()>;
+}
