@@ -2,7 +2,7 @@
 
 use crate::duration;
 use crate::errors::{Errors, hint};
-use proc_macro2::{Ident, Span, TokenStream, TokenTree};
+use proc_macro2::{Group, Ident, Span, TokenStream, TokenTree};
 use quote::ToTokens;
 use std::time::Duration;
 use syn::ext::IdentExt;
@@ -100,7 +100,12 @@ impl CacheArgs {
         args
     }
 
-    fn option(&mut self, name: &Ident, input: ParseStream<'_>, errors: &mut Errors) -> syn::Result<()> {
+    fn option(
+        &mut self,
+        name: &Ident,
+        input: ParseStream<'_>,
+        errors: &mut Errors,
+    ) -> syn::Result<()> {
         let mut slot = Slot { name, errors };
         match name.to_string().as_str() {
             "skip" => {
@@ -119,8 +124,17 @@ impl CacheArgs {
         match name.to_string().as_str() {
             "ttl" => slot.set_once(&mut self.ttl, life(expr, "ttl")?),
             "none_ttl" => slot.set_once(&mut self.none_ttl, life(expr, "none_ttl")?),
-            "key_prefix" => slot.set_once(&mut self.key_prefix, text(&expr, "write a text: `key_prefix = \"user\"`")?),
-            "key" => slot.set_once(&mut self.key, text(&expr, "write a template: `key = \"user:{id}\"`, or use `key_builder`")?),
+            "key_prefix" => slot.set_once(
+                &mut self.key_prefix,
+                text(&expr, "write a text: `key_prefix = \"user\"`")?,
+            ),
+            "key" => slot.set_once(
+                &mut self.key,
+                text(
+                    &expr,
+                    "write a template: `key = \"user:{id}\"`, or use `key_builder`",
+                )?,
+            ),
             "key_builder" => slot.set_once(&mut self.key_builder, builder(expr)?),
             "cache_none" => slot.set_once(&mut self.cache_none, boolean(&expr)?),
             "jitter" => slot.set_once(&mut self.jitter, jitter(&expr)?),
@@ -144,9 +158,15 @@ pub(crate) struct Slot<'a> {
 impl Slot<'_> {
     pub(crate) fn set_once<T>(&mut self, slot: &mut Option<Arg<T>>, value: T) {
         if slot.is_some() {
-            self.errors.at(self.name, format!("`{}` is given twice: keep one", self.name));
+            self.errors.at(
+                self.name,
+                format!("`{}` is given twice: keep one", self.name),
+            );
         } else {
-            *slot = Some(Arg { name: self.name.clone(), value });
+            *slot = Some(Arg {
+                name: self.name.clone(),
+                value,
+            });
         }
     }
 }
@@ -179,7 +199,10 @@ pub(crate) fn each(
         }
         Ok(())
     };
-    if let Err(error) = list.parse2(tokens) {
+    // syn adds an "unexpected token" to what has been reported already.
+    if let Err(error) = list.parse2(tokens)
+        && errors.is_empty()
+    {
         errors.push(error);
     }
 }
@@ -201,15 +224,30 @@ pub(crate) fn option_name(input: ParseStream<'_>, options: &[(&str, &str)]) -> s
     let known = options.iter().map(|(known, _)| *known);
     if known.clone().all(|known| name != known) {
         let hint = hint(&name.to_string(), known, "the options are");
-        return Err(syn::Error::new(name.span(), format!("unknown option `{name}`{hint}")));
+        return Err(syn::Error::new(
+            name.span(),
+            format!("unknown option `{name}`{hint}"),
+        ));
     }
     Ok(name)
 }
 
 /// `= value`, where the value may be missing while it is being typed.
-pub(crate) fn value<T: Parse>(name: &Ident, input: ParseStream<'_>, options: &[(&str, &str)]) -> syn::Result<T> {
-    let example = options.iter().find(|(known, _)| name == known).map_or("", |(_, example)| example);
-    let missing = |span| Err(syn::Error::new(span, format!("`{name}` needs a value: write `{example}`")));
+pub(crate) fn value<T: Parse>(
+    name: &Ident,
+    input: ParseStream<'_>,
+    options: &[(&str, &str)],
+) -> syn::Result<T> {
+    let example = options
+        .iter()
+        .find(|(known, _)| name == known)
+        .map_or("", |(_, example)| example);
+    let missing = |span| {
+        Err(syn::Error::new(
+            span,
+            format!("`{name}` needs a value: write `{example}`"),
+        ))
+    };
     let Ok(equals) = input.parse::<Token![=]>() else {
         return missing(name.span());
     };
@@ -221,15 +259,27 @@ pub(crate) fn value<T: Parse>(name: &Ident, input: ParseStream<'_>, options: &[(
 
 fn skip(name: &Ident, input: ParseStream<'_>) -> syn::Result<Vec<Ident>> {
     if !input.peek(syn::token::Paren) {
-        return Err(syn::Error::new(name.span(), "`skip` takes a list: write `skip(db)`"));
+        return Err(syn::Error::new(
+            name.span(),
+            "`skip` takes a list: write `skip(db)`",
+        ));
     }
-    let list;
-    syn::parenthesized!(list in input);
+    let list = input.parse::<Group>()?.stream();
     if list.is_empty() {
-        return Err(syn::Error::new(name.span(), "`skip` names no argument: write `skip(db)`, or remove it"));
+        return Err(syn::Error::new(
+            name.span(),
+            "`skip` names no argument: write `skip(db)`, or remove it",
+        ));
     }
-    let names = Punctuated::<Ident, Token![,]>::parse_terminated_with(&list, Ident::parse_any)
-        .map_err(|error| syn::Error::new(error.span(), "`skip` takes names of arguments: write `skip(db)`"))?;
+    let names = |list: ParseStream<'_>| {
+        Punctuated::<Ident, Token![,]>::parse_terminated_with(list, Ident::parse_any)
+    };
+    let names = names.parse2(list).map_err(|error| {
+        syn::Error::new(
+            error.span(),
+            "`skip` takes names of arguments: write `skip(db)`",
+        )
+    })?;
     Ok(names.into_iter().collect())
 }
 
@@ -256,12 +306,17 @@ pub(crate) fn text(expr: &Expr, message: &str) -> syn::Result<LitStr> {
 fn boolean(expr: &Expr) -> syn::Result<bool> {
     match literal(expr) {
         Some(Lit::Bool(boolean)) => Ok(boolean.value),
-        _ => wrong(expr, "write `cache_none = false`, so that `None` is not cached"),
+        _ => wrong(
+            expr,
+            "write `cache_none = false`, so that `None` is not cached",
+        ),
     }
 }
 
 fn life(expr: Expr, name: &str) -> syn::Result<Life> {
-    let seconds = format!("write whole seconds, such as `{name} = 300`, or a time, such as `{name} = \"250ms\"`");
+    let seconds = format!(
+        "write whole seconds, such as `{name} = 300`, or a time, such as `{name} = \"250ms\"`"
+    );
     let span = first_span(&expr);
     match literal(&expr) {
         Some(Lit::Int(int)) => match int.base10_parse() {
@@ -287,7 +342,11 @@ fn negative(expr: &Expr) -> bool {
 }
 
 fn first_span(tokens: impl ToTokens) -> Span {
-    tokens.to_token_stream().into_iter().next().map_or_else(Span::call_site, |token| token.span())
+    tokens
+        .to_token_stream()
+        .into_iter()
+        .next()
+        .map_or_else(Span::call_site, |token| token.span())
 }
 
 fn unwrap(expr: Expr) -> Expr {
@@ -301,13 +360,19 @@ fn builder(expr: Expr) -> syn::Result<Builder> {
     match unwrap(expr) {
         Expr::Closure(closure) => Ok(Builder::Closure(closure)),
         Expr::Path(path) => Ok(Builder::Path(path)),
-        expr => wrong(&expr, "write a closure, `|id| format!(\"user:{id}\")`, or the name of a function; for a template there is `key`"),
+        expr => wrong(
+            &expr,
+            "write a closure, `|id| format!(\"user:{id}\")`, or the name of a function; for a template there is `key`",
+        ),
     }
 }
 
 fn condition(expr: Expr) -> syn::Result<Expr> {
     match unwrap(expr) {
-        expr @ Expr::Closure(_) => wrong(&expr, "no closure here: `when` sees the arguments, such as `when = id > 0`"),
+        expr @ Expr::Closure(_) => wrong(
+            &expr,
+            "no closure here: `when` sees the arguments, such as `when = id > 0`",
+        ),
         expr => Ok(expr),
     }
 }
@@ -315,14 +380,21 @@ fn condition(expr: Expr) -> syn::Result<Expr> {
 fn closure(expr: Expr) -> syn::Result<ExprClosure> {
     match unwrap(expr) {
         Expr::Closure(closure) => Ok(closure),
-        expr => wrong(&expr, "write a closure over the result: `unless = |value| value.is_empty()`"),
+        expr => wrong(
+            &expr,
+            "write a closure over the result: `unless = |value| value.is_empty()`",
+        ),
     }
 }
 
 fn jitter(expr: &Expr) -> syn::Result<Jitter> {
-    let forms = "write seconds, a time or a share of the `ttl`: `jitter = 60`, `\"30s\"` or `\"10%\"`";
+    let forms =
+        "write seconds, a time or a share of the `ttl`: `jitter = 60`, `\"30s\"` or `\"10%\"`";
     let time = match literal(expr) {
-        Some(Lit::Int(int)) => int.base10_parse().map(Duration::from_secs).or_else(|_| wrong(expr, forms))?,
+        Some(Lit::Int(int)) => int
+            .base10_parse()
+            .map(Duration::from_secs)
+            .or_else(|_| wrong(expr, forms))?,
         Some(Lit::Str(text)) => match text.value().strip_suffix('%') {
             Some(share) => {
                 return match share.parse() {
@@ -342,17 +414,29 @@ fn jitter(expr: &Expr) -> syn::Result<Jitter> {
 
 fn version(expr: &Expr) -> syn::Result<u32> {
     match literal(expr) {
-        Some(Lit::Int(int)) => int.base10_parse().or_else(|_| wrong(expr, "`version` is at most 4294967295")),
+        Some(Lit::Int(int)) => int
+            .base10_parse()
+            .or_else(|_| wrong(expr, "`version` is at most 4294967295")),
         _ => wrong(expr, "write a whole number: `version = 2`"),
     }
 }
 
 fn flight(expr: &Expr) -> syn::Result<Flight> {
-    one_of(expr, [("fleet", Flight::Fleet), ("process", Flight::Process), ("off", Flight::Off)])
+    one_of(
+        expr,
+        [
+            ("fleet", Flight::Fleet),
+            ("process", Flight::Process),
+            ("off", Flight::Off),
+        ],
+    )
 }
 
 fn helpers(expr: &Expr) -> syn::Result<HelpersArg> {
-    one_of(expr, [("method", HelpersArg::Method), ("none", HelpersArg::None)])
+    one_of(
+        expr,
+        [("method", HelpersArg::Method), ("none", HelpersArg::None)],
+    )
 }
 
 /// One of a few words in quotes.
@@ -365,7 +449,10 @@ pub(crate) fn one_of<T, const N: usize>(expr: &Expr, words: [(&str, T); N]) -> s
             return Ok(meaning);
         }
     }
-    wrong(expr, &format!("unknown value `\"{word}\"`: write one of {choice}"))
+    wrong(
+        expr,
+        &format!("unknown value `\"{word}\"`: write one of {choice}"),
+    )
 }
 
 #[cfg(test)]
@@ -387,19 +474,38 @@ mod tests {
             unless = |value| value.is_empty(), when = id > 0, cache = &self.cache,
         });
         assert_eq!(errors, Vec::<String>::new());
-        assert!(matches!(&args.ttl, Some(Arg { value: Life::Fixed(time, _), .. }) if time.as_secs() == 600));
+        assert!(
+            matches!(&args.ttl, Some(Arg { value: Life::Fixed(time, _), .. }) if time.as_secs() == 600)
+        );
         assert_eq!(args.skip.map(|skip| skip.value.len()), Some(2));
         assert_eq!(args.version.map(|version| version.value), Some(3));
-        assert!(args.when.is_some() && args.unless.is_some() && args.cache.is_some() && args.krate.is_some());
+        assert!(
+            args.when.is_some()
+                && args.unless.is_some()
+                && args.cache.is_some()
+                && args.krate.is_some()
+        );
         assert!(!args.broken);
     }
 
     #[test]
     fn a_closure_keeps_its_commas() {
-        let (args, errors) = parse(quote!(key_builder = |a, b| format!("{a}{b}"), ttl = |value| value.life, jitter = 60));
+        let (args, errors) = parse(quote!(
+            key_builder = |a, b| format!("{a}{b}"),
+            ttl = |value| value.life,
+            jitter = 60
+        ));
         assert_eq!(errors, Vec::<String>::new());
-        assert!(matches!(&args.key_builder, Some(Arg { value: Builder::Closure(closure), .. }) if closure.inputs.len() == 2));
-        assert!(matches!(args.ttl, Some(Arg { value: Life::After(_), .. })));
+        assert!(
+            matches!(&args.key_builder, Some(Arg { value: Builder::Closure(closure), .. }) if closure.inputs.len() == 2)
+        );
+        assert!(matches!(
+            args.ttl,
+            Some(Arg {
+                value: Life::After(_),
+                ..
+            })
+        ));
         assert!(args.jitter.is_some());
     }
 

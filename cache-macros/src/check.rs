@@ -9,21 +9,33 @@ use syn::{Safety, Type, TypeImplTrait, visit};
 pub(crate) fn function(speaker: Macro, item: &FnItem, errors: &mut Errors) {
     let sig = &item.sig;
     if let Some(token) = &sig.constness {
-        errors.at(token, format!("remove `const`: {speaker} awaits, which a `const fn` cannot"));
+        errors.at(
+            token,
+            format!("remove `const`: {speaker} awaits, which a `const fn` cannot"),
+        );
     } else if matches!(item.shape, Shape::Not) {
-        errors.at(sig.fn_token, format!("add `async`: {speaker} wraps an async function"));
+        errors.at(
+            sig.fn_token,
+            format!("add `async`: {speaker} wraps an async function"),
+        );
     }
     if let Safety::Unsafe(token) = &sig.safety {
         errors.at(token, format!("{speaker} cannot keep what an `unsafe fn` asks of its callers: decorate a safe function that calls it"));
     }
     if let Some(abi) = &sig.abi {
-        errors.at(abi, format!("remove `extern`: {speaker} wraps a plain async function"));
+        errors.at(
+            abi,
+            format!("remove `extern`: {speaker} wraps a plain async function"),
+        );
     }
     if let Some(dots) = &sig.variadic {
         errors.at(dots, format!("{speaker} cannot pass variadic arguments on"));
     }
     if let Some(opaque) = item.returns().and_then(find_opaque) {
-        errors.at(opaque, format!("{speaker} needs the name of the type: write it instead of `impl`"));
+        errors.at(
+            opaque,
+            format!("{speaker} needs the name of the type: write it instead of `impl`"),
+        );
     }
     attributes(speaker, item, errors);
 }
@@ -72,25 +84,42 @@ fn returns(item: &FnItem, errors: &mut Errors) {
 }
 
 fn lives(args: &CacheArgs, errors: &mut Errors) {
-    if let Some(Arg { value: Life::Fixed(time, span), .. }) = &args.ttl
+    if let Some(Arg {
+        value: Life::Fixed(time, span),
+        ..
+    }) = &args.ttl
         && time.is_zero()
     {
-        errors.span(*span, "zero `ttl` caches nothing: write a longer time, or remove the attribute");
+        errors.span(
+            *span,
+            "zero `ttl` caches nothing: write a longer time, or remove the attribute",
+        );
     }
-    let Some(none_ttl) = &args.none_ttl else { return };
+    let Some(none_ttl) = &args.none_ttl else {
+        return;
+    };
     if let Life::Fixed(time, span) = &none_ttl.value
         && time.is_zero()
     {
-        errors.span(*span, "zero `none_ttl`: write `cache_none = false`, so that `None` is not cached");
+        errors.span(
+            *span,
+            "zero `none_ttl`: write `cache_none = false`, so that `None` is not cached",
+        );
     }
     if args.cache_none.as_ref().is_some_and(|keep| !keep.value) {
-        errors.at(&none_ttl.name, "`none_ttl` has no effect beside `cache_none = false`: keep one");
+        errors.at(
+            &none_ttl.name,
+            "`none_ttl` has no effect beside `cache_none = false`: keep one",
+        );
     }
 }
 
 fn key(args: &CacheArgs, errors: &mut Errors) {
     if let (Some(_), Some(builder)) = (&args.key, &args.key_builder) {
-        errors.at(&builder.name, "`key` and `key_builder` both make the key: keep one");
+        errors.at(
+            &builder.name,
+            "`key` and `key_builder` both make the key: keep one",
+        );
         return;
     }
     if let Some(prefix) = &args.key_prefix {
@@ -98,11 +127,22 @@ fn key(args: &CacheArgs, errors: &mut Errors) {
         let bad = |c: char| c.is_whitespace() || c.is_control() || "*?[]{}\\%".contains(c);
         if let Some(key) = &args.key {
             let key = key.value.value();
-            errors.at(&prefix.name, format!("`key` is the whole key: write the prefix into it, `key = \"{text}:{key}\"`"));
+            errors.at(
+                &prefix.name,
+                format!(
+                    "`key` is the whole key: write the prefix into it, `key = \"{text}:{key}\"`"
+                ),
+            );
         } else if args.key_builder.is_some() {
-            errors.at(&prefix.name, format!("`key_builder` makes the whole key: let it begin with `{text}:`"));
+            errors.at(
+                &prefix.name,
+                format!("`key_builder` makes the whole key: let it begin with `{text}:`"),
+            );
         } else if text.is_empty() {
-            errors.at(&prefix.value, "an empty `key_prefix`: write `key_prefix = \"user\"`, or remove it");
+            errors.at(
+                &prefix.value,
+                "an empty `key_prefix`: write `key_prefix = \"user\"`, or remove it",
+            );
         } else if let Some(c) = text.chars().find(|c| bad(*c)) {
             errors.at(&prefix.value, format!("`{}` cannot stand in a `key_prefix`: use letters, digits, `_`, `-`, `.` and `:`", c.escape_debug()));
         }
@@ -110,11 +150,20 @@ fn key(args: &CacheArgs, errors: &mut Errors) {
     if let Some(skip) = &args.skip {
         let name = match (&args.key, &args.key_builder) {
             (Some(_), _) => "key",
-            (_, Some(Arg { value: Builder::Closure(_), .. })) => "key_builder",
+            (
+                _,
+                Some(Arg {
+                    value: Builder::Closure(_),
+                    ..
+                }),
+            ) => "key_builder",
             // A path takes all arguments that are not skipped.
             _ => return,
         };
-        errors.at(&skip.name, format!("`skip` has no effect: `{name}` already says all that counts; remove it"));
+        errors.at(
+            &skip.name,
+            format!("`skip` has no effect: `{name}` already says all that counts; remove it"),
+        );
     }
 }
 
@@ -149,17 +198,74 @@ mod tests {
     #[test]
     fn functions_that_cannot_be_cached() {
         for (item, says) in [
-            (quote!(fn f() -> u8 {}), "add `async`"),
-            (quote!(const fn f() -> u8 {}), "remove `const`"),
-            (quote!(async fn f() {}), "add a return type"),
-            (quote!(async fn f() -> () {}), "holds nothing"),
-            (quote!(async fn f() -> ! {}), "never there"),
-            (quote!(async fn f(s: &str) -> &str {}), "return an owned type"),
-            (quote!(async fn f() -> Option<impl Sized> {}), "instead of `impl`"),
-            (quote!(async unsafe fn f() -> u8 {}), "`unsafe fn`"),
-            (quote!(async extern "C" fn f() -> u8 {}), "remove `extern`"),
-            (quote!(#[cache] async fn f() -> u8 {}), "given twice"),
-            (quote!(#[cache_invalidate("a")] async fn f() -> u8 {}), "split it"),
+            (
+                quote!(
+                    fn f() -> u8 {}
+                ),
+                "add `async`",
+            ),
+            (
+                quote!(
+                    const fn f() -> u8 {}
+                ),
+                "remove `const`",
+            ),
+            (
+                quote!(
+                    async fn f() {}
+                ),
+                "add a return type",
+            ),
+            (
+                quote!(
+                    async fn f() -> () {}
+                ),
+                "holds nothing",
+            ),
+            (
+                quote!(
+                    async fn f() -> ! {}
+                ),
+                "never there",
+            ),
+            (
+                quote!(
+                    async fn f(s: &str) -> &str {}
+                ),
+                "return an owned type",
+            ),
+            (
+                quote!(
+                    async fn f() -> Option<impl Sized> {}
+                ),
+                "instead of `impl`",
+            ),
+            (
+                quote!(
+                    async unsafe fn f() -> u8 {}
+                ),
+                "`unsafe fn`",
+            ),
+            (
+                quote!(
+                    async extern "C" fn f() -> u8 {}
+                ),
+                "remove `extern`",
+            ),
+            (
+                quote!(
+                    #[cache]
+                    async fn f() -> u8 {}
+                ),
+                "given twice",
+            ),
+            (
+                quote!(
+                    #[cache_invalidate("a")]
+                    async fn f() -> u8 {}
+                ),
+                "split it",
+            ),
         ] {
             let shown = item.to_string();
             let found = mistakes(TokenStream::new(), item);
@@ -176,21 +282,40 @@ mod tests {
             (quote!(none_ttl = 0), "`cache_none = false`"),
             (quote!(none_ttl = 5, cache_none = false), "no effect"),
             (quote!(key = "a", key_builder = |id| id), "keep one"),
-            (quote!(key = "a:{id}", key_prefix = "p"), "`key = \"p:a:{id}\"`"),
-            (quote!(key_builder = build, key_prefix = "p"), "begin with `p:`"),
+            (
+                quote!(key = "a:{id}", key_prefix = "p"),
+                "`key = \"p:a:{id}\"`",
+            ),
+            (
+                quote!(key_builder = build, key_prefix = "p"),
+                "begin with `p:`",
+            ),
             (quote!(key = "a", skip(db)), "`skip` has no effect: `key`"),
-            (quote!(key_builder = |id| id, skip(db)), "`skip` has no effect: `key_builder`"),
+            (
+                quote!(key_builder = |id| id, skip(db)),
+                "`skip` has no effect: `key_builder`",
+            ),
             (quote!(key_prefix = ""), "empty `key_prefix`"),
             (quote!(key_prefix = "a b"), "` ` cannot stand"),
             (quote!(key_prefix = "user*"), "`*` cannot stand"),
             (quote!(key_prefix = "a\n"), "`\\n` cannot stand"),
         ] {
             let shown = args.to_string();
-            let found = mistakes(args, quote!(async fn f(id: u8, db: u8) -> u8 {}));
+            let found = mistakes(
+                args,
+                quote!(
+                    async fn f(id: u8, db: u8) -> u8 {}
+                ),
+            );
             assert_eq!(found.len(), 1, "{shown}: {found:?}");
             assert!(found[0].contains(says), "{shown}: {found:?}");
         }
-        let fine = mistakes(quote!(key_builder = build, skip(db)), quote!(async fn f(id: u8, db: u8) -> u8 {}));
+        let fine = mistakes(
+            quote!(key_builder = build, skip(db)),
+            quote!(
+                async fn f(id: u8, db: u8) -> u8 {}
+            ),
+        );
         assert_eq!(fine, Vec::<String>::new());
     }
 }

@@ -24,7 +24,9 @@ pub(crate) fn cache_invalidate(args: TokenStream, item: TokenStream) -> TokenStr
         let args = InvalidateArgs::parse(args, errors);
         check::function(Macro::Invalidate, item, errors);
         let invalidation = Invalidation::resolve(args, item, errors);
-        errors.is_empty().then(|| expand::invalidate(&invalidation, item))
+        errors
+            .is_empty()
+            .then(|| expand::invalidate(&invalidation, item))
     })
 }
 
@@ -51,9 +53,7 @@ fn not_a_function(speaker: Macro, tokens: &TokenStream, error: syn::Error) -> sy
     match syn::parse2(tokens.clone()) {
         // A trait's method without a body: the grammar has said so.
         Ok(syn::Item::Fn(_) | syn::Item::Verbatim(_)) | Err(_) => error,
-        Ok(other) => {
-            syn::Error::new_spanned(other, format!("{speaker} goes on an async function"))
-        }
+        Ok(other) => syn::Error::new_spanned(other, format!("{speaker} goes on an async function")),
     }
 }
 
@@ -65,30 +65,61 @@ mod tests {
     /// The function that callers need is there, whatever was wrong with the attribute.
     #[test]
     fn mistakes_keep_the_function() {
-        let item = quote!(pub async fn f(id: u64) -> u64 { id });
-        for args in [quote!(ttl = ), quote!(ttl = 0), quote!(key = "{"), quote!(,), quote!(skip(), skip(x))] {
+        let item = quote!(
+            pub async fn f(id: u64) -> u64 {
+                id
+            }
+        );
+        for args in [
+            quote!(ttl = ),
+            quote!(ttl = 0),
+            quote!(key = "{"),
+            quote!(,),
+            quote!(skip(), skip(x)),
+        ] {
             let shown = args.to_string();
             let made = cache(args, item.clone()).to_string();
             assert!(made.contains("compile_error"), "{shown}: {made}");
             assert!(made.ends_with(&item.to_string()), "{shown}: {made}");
         }
         let made = cache_invalidate(quote!(), item.clone()).to_string();
-        assert!(made.contains("compile_error") && made.ends_with(&item.to_string()), "{made}");
+        assert!(
+            made.contains("compile_error") && made.ends_with(&item.to_string()),
+            "{made}"
+        );
     }
 
     #[test]
     fn two_mistakes_are_two_errors() {
-        let made = cache(quote!(tll = 5, skip(dv)), quote!(async fn f(db: u64) -> u64 { 1 })).to_string();
+        let made = cache(
+            quote!(tll = 5, skip(dv)),
+            quote!(
+                async fn f(db: u64) -> u64 {
+                    1
+                }
+            ),
+        )
+        .to_string();
         assert_eq!(made.matches("compile_error").count(), 2, "{made}");
     }
 
     #[test]
     fn other_items_are_refused_and_kept() {
-        let item = quote!(struct User;);
+        let item = quote!(
+            struct User;
+        );
         let made = cache(quote!(), item.clone()).to_string();
-        assert!(made.contains("goes on an async function") && made.ends_with(&item.to_string()), "{made}");
-        let method = quote!(async fn f(&self) -> u8;);
+        assert!(
+            made.contains("goes on an async function") && made.ends_with(&item.to_string()),
+            "{made}"
+        );
+        let method = quote!(
+            async fn f(&self) -> u8;
+        );
         let made = cache(quote!(), method.clone()).to_string();
-        assert!(made.contains("has no body") && made.ends_with(&method.to_string()), "{made}");
+        assert!(
+            made.contains("has no body") && made.ends_with(&method.to_string()),
+            "{made}"
+        );
     }
 }

@@ -26,7 +26,7 @@ pub(crate) fn broken(error: &syn::Error, item: &TokenStream) -> TokenStream {
     quote!(#error #item)
 }
 
-/// ```ignore
+/// ```text
 /// #[cache(ttl = 600)]
 /// async fn get_user(id: i64) -> Option<User> { BODY }
 /// // =>
@@ -53,7 +53,10 @@ pub(crate) fn cache(site: &Site, item: &FnItem) -> TokenStream {
     let call = key::call(&p, site, item, key::Scope::Wrapper);
     let load = load(item, &returns);
     let judge = judge(&p, site, site.unless.as_ref());
-    let run = spanned(&returns, |span| quote_spanned!(span=> #p::call::<_, #returns, _, _, _>));
+    let run = spanned(
+        &returns,
+        |span| quote_spanned!(span=> #p::call::<_, #returns, _, _, _>),
+    );
     let wrapper = wrapper(
         item,
         made! {
@@ -74,7 +77,13 @@ pub(crate) fn cache(site: &Site, item: &FnItem) -> TokenStream {
 
 /// The function around other statements.
 fn wrapper(item: &FnItem, statements: TokenStream) -> TokenStream {
-    let FnItem { attrs, vis, sig, inner, .. } = item;
+    let FnItem {
+        attrs,
+        vis,
+        sig,
+        inner,
+        ..
+    } = item;
     let statements = match item.shape {
         Shape::Boxed(_) => made!(::std::boxed::Box::pin(async move { #statements })),
         Shape::Async | Shape::Not => statements,
@@ -91,7 +100,8 @@ fn private(krate: Option<&Path>) -> TokenStream {
 }
 
 fn returns(item: &FnItem) -> TokenStream {
-    item.returns().map_or_else(|| quote!(()), Type::to_token_stream)
+    item.returns()
+        .map_or_else(|| quote!(()), Type::to_token_stream)
 }
 
 /// Points what the compiler has to say at the user's own token.
@@ -113,7 +123,10 @@ fn kind(p: &TokenStream, returns: &TokenStream) -> TokenStream {
 }
 
 fn probe(p: &TokenStream, returns: &TokenStream) -> TokenStream {
-    let assert = spanned(returns, |span| quote_spanned!(span=> #p::assert_cacheable::<_, #returns>));
+    let assert = spanned(
+        returns,
+        |span| quote_spanned!(span=> #p::assert_cacheable::<_, #returns>),
+    );
     made!(#assert(kind);)
 }
 
@@ -155,10 +168,7 @@ fn lives(site: &Site) -> TokenStream {
 /// What becomes of a loaded value.
 fn judge(p: &TokenStream, site: &Site, unless: Option<&ExprClosure>) -> TokenStream {
     let mut fate = made!(#p::Fate::new());
-    let lives = [
-        (&site.ttl, made!(ttl)),
-        (&site.none_ttl, made!(none_ttl)),
-    ];
+    let lives = [(&site.ttl, made!(ttl)), (&site.none_ttl, made!(none_ttl))];
     let mut asks = false;
     for (life, name) in lives {
         let life = match life {

@@ -50,16 +50,24 @@ impl InvalidateArgs {
         each(tokens, errors, |input, errors| {
             if !(input.peek(Ident::peek_any) && input.peek2(Token![=])) {
                 let message = "a target is a pattern in quotes: `\"user:{id}:*\"`";
-                let target: Expr = input.parse().map_err(|error| syn::Error::new(error.span(), message))?;
+                let target: Expr = input
+                    .parse()
+                    .map_err(|error| syn::Error::new(error.span(), message))?;
                 args.targets.push(text(&target, message)?);
                 return Ok(());
             }
             let name = option_name(input, &OPTIONS)?;
-            let mut slot = Slot { name: &name, errors };
+            let mut slot = Slot {
+                name: &name,
+                errors,
+            };
             match name.to_string().as_str() {
                 "on" => {
                     let expr = value(&name, input, &OPTIONS)?;
-                    slot.set_once(&mut args.on, one_of(&expr, [("ok", On::Ok), ("always", On::Always)])?);
+                    slot.set_once(
+                        &mut args.on,
+                        one_of(&expr, [("ok", On::Ok), ("always", On::Always)])?,
+                    );
                 }
                 "cache" => slot.set_once(&mut args.cache, value(&name, input, &OPTIONS)?),
                 _ => slot.set_once(&mut args.krate, value(&name, input, &OPTIONS)?),
@@ -79,7 +87,10 @@ impl Invalidation {
                 "`#[cache_invalidate]` needs a target: write `#[cache_invalidate(\"user:*\")]`",
             );
         }
-        let targets = args.targets.iter().filter_map(|literal| target(literal, item, errors));
+        let targets = args
+            .targets
+            .iter()
+            .filter_map(|literal| target(literal, item, errors));
         let (after, before) = targets
             .collect::<Vec<_>>()
             .into_iter()
@@ -116,17 +127,25 @@ mod tests {
         let item = syn::parse2(item).unwrap_or_else(|error| panic!("{error}"));
         let invalidation = Invalidation::resolve(args, &item, &mut errors);
         let messages = errors.finish().err().into_iter().flatten();
-        (invalidation, messages.map(|error| error.to_string()).collect())
+        (
+            invalidation,
+            messages.map(|error| error.to_string()).collect(),
+        )
     }
 
     #[test]
     fn targets_that_need_the_result_come_after() {
         let (found, errors) = resolve(
             quote!("user:{id}:*", "org:{value.org}:{id}", on = "always", "all"),
-            quote!(async fn f(id: u8) {}),
+            quote!(
+                async fn f(id: u8) {}
+            ),
         );
         assert_eq!(errors, Vec::<String>::new());
-        assert_eq!((found.before.len(), found.after.len(), found.on), (2, 1, On::Always));
+        assert_eq!(
+            (found.before.len(), found.after.len(), found.on),
+            (2, 1, On::Always)
+        );
     }
 
     #[test]
@@ -145,7 +164,12 @@ mod tests {
             (quote!("{id}{value}"), "write `{id}:{value}`"),
         ] {
             let shown = tokens.to_string();
-            let (_, errors) = resolve(tokens, quote!(async fn f(id: u8) {}));
+            let (_, errors) = resolve(
+                tokens,
+                quote!(
+                    async fn f(id: u8) {}
+                ),
+            );
             assert_eq!(errors.len(), 1, "{shown}: {errors:?}");
             assert!(errors[0].contains(says), "{shown}: {errors:?}");
         }
@@ -153,9 +177,16 @@ mod tests {
 
     #[test]
     fn an_argument_named_value_is_refused_where_it_is_ambiguous() {
-        let item = || quote!(async fn f(value: u8) {});
+        let item = || {
+            quote!(
+                async fn f(value: u8) {}
+            )
+        };
         let (_, errors) = resolve(quote!("user:{value}"), item());
-        assert!(errors.len() == 1 && errors[0].contains("rename this argument"), "{errors:?}");
+        assert!(
+            errors.len() == 1 && errors[0].contains("rename this argument"),
+            "{errors:?}"
+        );
         let (_, errors) = resolve(quote!("user:*"), item());
         assert_eq!(errors, Vec::<String>::new());
     }

@@ -72,7 +72,8 @@ fn captured(literal: &str, names: &mut BTreeSet<String>) {
         let end = part
             .find(|c: char| c != '_' && !c.is_alphanumeric())
             .unwrap_or(0);
-        if part[end..].starts_with(['}', ':']) && end > 0 {
+        let named = part.starts_with(|c: char| c == '_' || c.is_alphabetic());
+        if named && part[end..].starts_with(['}', ':']) {
             names.insert(part[..end].to_owned());
         }
     }

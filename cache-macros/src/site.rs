@@ -28,9 +28,19 @@ pub(crate) struct Site {
 
 pub(crate) enum Key {
     Hashed(Hashed),
-    Template { glob: String, parts: Vec<Part> },
-    Closure { closure: ExprClosure, args: Vec<Ident> },
-    Path { path: ExprPath, this: bool, args: Vec<Ident> },
+    Template {
+        glob: String,
+        parts: Vec<Part>,
+    },
+    Closure {
+        closure: ExprClosure,
+        args: Vec<Ident>,
+    },
+    Path {
+        path: ExprPath,
+        this: bool,
+        args: Vec<Ident>,
+    },
 }
 
 /// A key over all arguments that are not skipped.
@@ -50,9 +60,16 @@ pub(crate) struct Hashed {
 pub(crate) enum Part {
     Text(String),
     /// An argument, or a field of one.
-    Argument { root: Ident, fields: Vec<String>, span: Span },
+    Argument {
+        root: Ident,
+        fields: Vec<String>,
+        span: Span,
+    },
     /// What the function returned, or a field of it.
-    Result { fields: Vec<String>, span: Span },
+    Result {
+        fields: Vec<String>,
+        span: Span,
+    },
 }
 
 /// Where the helpers go.
@@ -70,9 +87,25 @@ impl Site {
         let key = Key::resolve(&args, item, errors);
         let helpers = match (&args.helpers, &item.shape) {
             (_, Shape::Boxed(_)) => Helpers::None,
-            (Some(Arg { value: HelpersArg::None, .. }), _) => Helpers::None,
-            (Some(Arg { value: HelpersArg::Method, .. }), _) => Helpers::Method,
-            (None, _) if item.receiver().is_some() || names::in_type(&item.sig).contains("Self") => Helpers::Method,
+            (
+                Some(Arg {
+                    value: HelpersArg::None,
+                    ..
+                }),
+                _,
+            ) => Helpers::None,
+            (
+                Some(Arg {
+                    value: HelpersArg::Method,
+                    ..
+                }),
+                _,
+            ) => Helpers::Method,
+            (None, _)
+                if item.receiver().is_some() || names::in_type(&item.sig).contains("Self") =>
+            {
+                Helpers::Method
+            }
             (None, _) => Helpers::Beside,
         };
         Some(Self {
@@ -137,7 +170,9 @@ impl Key {
     fn resolve(args: &CacheArgs, item: &FnItem, errors: &mut Errors) -> Option<Self> {
         let skipped = skipped(args, item, errors);
         let kept = || {
-            let kept = item.bindings().filter(|ident| !skipped.contains(&plain(ident)));
+            let kept = item
+                .bindings()
+                .filter(|ident| !skipped.contains(&plain(ident)));
             kept.cloned().collect::<Vec<_>>()
         };
         let this = item.receiver().is_some() && !skipped.contains("self");
@@ -147,18 +182,28 @@ impl Key {
                 errors.at(&key.value, "an empty `key`: write `key = \"user:{id}\"`");
             }
             let parts = fill(&template, item, Results::None, errors)?;
-            return Some(Self::Template { glob: template.glob(), parts });
+            return Some(Self::Template {
+                glob: template.glob(),
+                parts,
+            });
         }
         match args.key_builder.as_ref().map(|arg| &arg.value) {
             Some(Builder::Closure(closure)) => {
-                let args = closure.inputs.iter().map(|pat| parameter(pat, item, errors));
+                let args = closure
+                    .inputs
+                    .iter()
+                    .map(|pat| parameter(pat, item, errors));
                 let args: Vec<_> = args.collect();
                 Some(Self::Closure {
                     closure: closure.clone(),
                     args: args.into_iter().collect::<Option<_>>()?,
                 })
             }
-            Some(Builder::Path(path)) => Some(Self::Path { path: path.clone(), this, args: kept() }),
+            Some(Builder::Path(path)) => Some(Self::Path {
+                path: path.clone(),
+                this,
+                args: kept(),
+            }),
             None => {
                 if let (Some(receiver), true, false) = (item.receiver(), this, args.broken) {
                     errors.at(receiver, "say what of `self` matters: `skip(self)` if nothing does, or a `key` such as `\"{self.tenant}:{id}\"`");
@@ -166,7 +211,11 @@ impl Key {
                 let counted = generics::counted(item, &skipped);
                 let generics = &item.sig.generics;
                 let count = |idents: Vec<&Ident>| -> Vec<Ident> {
-                    idents.into_iter().filter(|ident| counted.contains(&ident.to_string())).cloned().collect()
+                    idents
+                        .into_iter()
+                        .filter(|ident| counted.contains(&ident.to_string()))
+                        .cloned()
+                        .collect()
                 };
                 Some(Self::Hashed(Hashed {
                     prefix: args.key_prefix.as_ref().map(|prefix| prefix.value.clone()),
@@ -190,7 +239,12 @@ pub(crate) enum Results {
 }
 
 /// Finds the argument behind each placeholder.
-pub(crate) fn fill(template: &Template, item: &FnItem, results: Results, errors: &mut Errors) -> Option<Vec<Part>> {
+pub(crate) fn fill(
+    template: &Template,
+    item: &FnItem,
+    results: Results,
+    errors: &mut Errors,
+) -> Option<Vec<Part>> {
     let parts: Vec<Option<Part>> = template
         .pieces
         .iter()
@@ -206,12 +260,17 @@ fn part(place: &Place, item: &FnItem, results: Results, errors: &mut Errors) -> 
     let Place { root, fields, span } = place;
     let (fields, span) = (fields.clone(), *span);
     let argument = match root.as_str() {
-        "self" => item.receiver().map(|receiver| Ident::new("self", receiver.self_token.span)),
+        "self" => item
+            .receiver()
+            .map(|receiver| Ident::new("self", receiver.self_token.span)),
         name => item.binding(name).cloned(),
     };
     match (root.as_str(), argument, results) {
         ("value", Some(argument), Results::Value) => {
-            errors.span(argument.span(), "`{value}` in the pattern is what the function returned: rename this argument");
+            errors.span(
+                argument.span(),
+                "`{value}` in the pattern is what the function returned: rename this argument",
+            );
             None
         }
         ("value", None, Results::Value) => Some(Part::Result { fields, span }),
@@ -220,17 +279,26 @@ fn part(place: &Place, item: &FnItem, results: Results, errors: &mut Errors) -> 
             Some(Part::Argument { root, fields, span })
         }
         ("value", None, Results::None) => {
-            errors.span(span, "there is no `value` yet when the key is made: name an argument");
+            errors.span(
+                span,
+                "there is no `value` yet when the key is made: name an argument",
+            );
             None
         }
         ("self", None, _) => {
-            errors.span(span, format!("`{}`: this function has no `self`", place.written()));
+            errors.span(
+                span,
+                format!("`{}`: this function has no `self`", place.written()),
+            );
             None
         }
         (root, None, _) => {
             let names = item.names();
             let hint = hint(root, names.iter().map(String::as_str), "the arguments are");
-            errors.span(span, format!("`{}` names no argument{hint}", place.written()));
+            errors.span(
+                span,
+                format!("`{}` names no argument{hint}", place.written()),
+            );
             None
         }
     }
@@ -260,7 +328,10 @@ fn parameter(pat: &Pat, item: &FnItem, errors: &mut Errors) -> Option<Ident> {
         pat => pat,
     };
     let Pat::Ident(named) = inner else {
-        errors.at(pat, "a parameter of `key_builder` is the name of an argument");
+        errors.at(
+            pat,
+            "a parameter of `key_builder` is the name of an argument",
+        );
         return None;
     };
     let name = plain(&named.ident);
@@ -274,9 +345,15 @@ fn parameter(pat: &Pat, item: &FnItem, errors: &mut Errors) -> Option<Ident> {
 }
 
 fn opaque(item: &FnItem, skipped: &BTreeSet<String>) -> Vec<Ident> {
-    let params = item.params.iter().filter(|param| names::in_type(&param.ty).contains("impl"));
+    let params = item
+        .params
+        .iter()
+        .filter(|param| names::in_type(&param.ty).contains("impl"));
     let names = params.flat_map(|param| &param.bindings);
-    names.filter(|ident| !skipped.contains(&plain(ident))).cloned().collect()
+    names
+        .filter(|ident| !skipped.contains(&plain(ident)))
+        .cloned()
+        .collect()
 }
 
 /// Whether an argument is a reference, so that `&*name` is what a reader expects by `&name`.

@@ -35,7 +35,10 @@ impl Template {
                 plain.push(next);
                 at += 2;
             } else if next == '}' {
-                return error(at..at + 1, "`}` closes nothing: write `}}` for a brace".to_owned());
+                return error(
+                    at..at + 1,
+                    "`}` closes nothing: write `}}` for a brace".to_owned(),
+                );
             } else if next == '{' {
                 let Some(end) = rest.find('}') else {
                     return error(
@@ -51,10 +54,15 @@ impl Template {
                     let this = &text[range.clone()];
                     return error(
                         range.clone(),
-                        format!("no text between `{before}` and `{this}`: two different pairs could read alike; write `{before}:{this}`"),
+                        format!(
+                            "no text between `{before}` and `{this}`: two different pairs could read alike; write `{before}:{this}`"
+                        ),
                     );
                 }
-                pieces.push(Piece::Place(Place::parse(&rest[..end], within(literal, range.clone()))?));
+                pieces.push(Piece::Place(Place::parse(
+                    &rest[..end],
+                    within(literal, range.clone()),
+                )?));
                 at = range.end;
             } else {
                 plain.push(next);
@@ -106,7 +114,9 @@ impl Template {
             while let Some(c) = chars.next() {
                 match c {
                     '\\' if chars.next().is_none() => {
-                        return Err("a `\\` at the end escapes nothing: write `\\\\\\\\` for a backslash");
+                        return Err(
+                            "a `\\` at the end escapes nothing: write `\\\\\\\\` for a backslash",
+                        );
                     }
                     '[' => class = true,
                     ']' => class = false,
@@ -132,7 +142,9 @@ impl Place {
         let fields: Vec<String> = parts.collect();
         let number = |part: &str| part.bytes().all(|byte| byte.is_ascii_digit());
         let name = |part: &str| {
-            part.chars().next().is_some_and(|c| c == '_' || c.is_alphabetic())
+            part.chars()
+                .next()
+                .is_some_and(|c| c == '_' || c.is_alphabetic())
                 && part.chars().all(|c| c == '_' || c.is_alphanumeric())
         };
         let field = |part: &String| !part.is_empty() && (number(part) || name(part));
@@ -191,7 +203,10 @@ mod tests {
             ("users", "'users'"),
             ("user:{id}", "'user:' {id}"),
             ("{self.tenant}:{id}", "{self.tenant} ':' {id}"),
-            ("a:{pair.0}:{user.name.first}", "'a:' {pair.0} ':' {user.name.first}"),
+            (
+                "a:{pair.0}:{user.name.first}",
+                "'a:' {pair.0} ':' {user.name.first}",
+            ),
             ("{{{id}}}", "'{' {id} '}'"),
             ("ключ:{ид}", "'ключ:' {ид}"),
         ] {
@@ -214,13 +229,20 @@ mod tests {
             ("user:{user.}", "neither an argument"),
         ] {
             let error = parse(text).err().map(|error| error.to_string());
-            assert!(error.as_ref().is_some_and(|error| error.contains(says)), "{text}: {error:?}");
+            assert!(
+                error.as_ref().is_some_and(|error| error.contains(says)),
+                "{text}: {error:?}"
+            );
         }
     }
 
     #[test]
     fn the_glob_of_a_key_escapes_its_text() {
-        let glob = |text| parse(text).map(|template| template.glob()).unwrap_or_default();
+        let glob = |text| {
+            parse(text)
+                .map(|template| template.glob())
+                .unwrap_or_default()
+        };
         assert_eq!(glob("users:{a}:{b}"), "users:*:*");
         assert_eq!(glob("a*[b]:{id}"), "a\\*\\[b\\]:*");
     }

@@ -136,8 +136,9 @@ impl Builder {
     pub fn build(self) -> Result<Cache, CacheError> {
         let Self { url, memory, options } = self;
         if let Some(name) = &options.namespace {
-            check_namespace(name)
-                .map_err(|problem| CacheError::Settings(format!("the namespace {problem}; write {NAMESPACE_FORM}")))?;
+            check_namespace(name).map_err(|problem| {
+                CacheError::Settings(format!("the namespace {problem}; write {NAMESPACE_FORM}"))
+            })?;
         }
         let positive = [
             ("default_ttl", options.default_ttl),
@@ -147,14 +148,18 @@ impl Builder {
             ("poll", options.poll.1),
         ];
         if let Some((name, _)) = positive.iter().find(|(_, time)| *time < Duration::from_millis(1)) {
-            return Err(CacheError::Settings(format!("`{name}` is below a millisecond; write a longer time")));
+            return Err(CacheError::Settings(format!(
+                "`{name}` is below a millisecond; write a longer time"
+            )));
         }
         if options.max_value > u32::MAX as usize {
             return Err(CacheError::Settings("`value_size` is above 4 GiB; write a smaller size".to_owned()));
         }
         match url {
             None => Ok(Cache::over(Box::new(MemoryStore::new(memory)), options)),
-            Some(url) => Err(CacheError::Settings(format!("{}: this version has no Redis store", redacted(&url)))),
+            Some(url) => {
+                Err(CacheError::Settings(format!("{}: this version has no Redis store", redacted(&url))))
+            }
         }
     }
 }

@@ -11,8 +11,8 @@ use serde::de::DeserializeOwned;
 use tracing::warn;
 
 use crate::builder::{Builder, Options};
-use crate::codec;
 use crate::call::through;
+use crate::codec;
 use crate::engine::{Ask, UNNAMED};
 use crate::error::CacheError;
 use crate::events::{Books, Counters, Stats};
@@ -110,7 +110,12 @@ impl Cache {
     ///
     /// # Errors
     /// [`CacheError::Serialize`] and [`CacheError::ValueTooLarge`]; what is stored stays as it was.
-    pub async fn set<T: Serialize + ?Sized>(&self, key: &str, value: &T, ttl: impl Into<Ttl>) -> Result<(), CacheError> {
+    pub async fn set<T: Serialize + ?Sized>(
+        &self,
+        key: &str,
+        value: &T,
+        ttl: impl Into<Ttl>,
+    ) -> Result<(), CacheError> {
         let key = self.core.full(key.to_owned())?;
         let json = codec::to_json(value, self.core.options.max_value)?;
         match self.core.life(ttl.into()) {
@@ -196,8 +201,12 @@ impl Cache {
     }
 
     /// The values of these keys, in their order, in one round trip.
-    pub async fn get_many<T: DeserializeOwned>(&self, keys: &[impl AsRef<str>]) -> Result<Vec<Option<T>>, CacheError> {
-        let keys: Vec<String> = keys.iter().map(|key| self.core.full(key.as_ref().to_owned())).collect::<Result<_, _>>()?;
+    pub async fn get_many<T: DeserializeOwned>(
+        &self,
+        keys: &[impl AsRef<str>],
+    ) -> Result<Vec<Option<T>>, CacheError> {
+        let keys: Vec<String> =
+            keys.iter().map(|key| self.core.full(key.as_ref().to_owned())).collect::<Result<_, _>>()?;
         let found = self.core.store.get_many(&keys).await?;
         Ok(keys.iter().zip(found).map(|(key, bytes)| self.core.decode(key, bytes)).collect())
     }
@@ -206,11 +215,18 @@ impl Cache {
     ///
     /// # Errors
     /// As [`set`](Self::set); if one value can't be encoded, none is stored.
-    pub async fn set_many<T: Serialize>(&self, pairs: &[(impl AsRef<str>, T)], ttl: impl Into<Ttl>) -> Result<(), CacheError> {
+    pub async fn set_many<T: Serialize>(
+        &self,
+        pairs: &[(impl AsRef<str>, T)],
+        ttl: impl Into<Ttl>,
+    ) -> Result<(), CacheError> {
         let encoded = pairs
             .iter()
             .map(|(key, value)| {
-                Ok((self.core.full(key.as_ref().to_owned())?, codec::to_json(value, self.core.options.max_value)?))
+                Ok((
+                    self.core.full(key.as_ref().to_owned())?,
+                    codec::to_json(value, self.core.options.max_value)?,
+                ))
             })
             .collect::<Result<Vec<_>, CacheError>>()?;
         match self.core.life(ttl.into()) {
@@ -296,7 +312,11 @@ impl Core {
             Some(namespace) => format!("{namespace}:{key}"),
             None => key,
         };
-        if key.len() > LONGEST { Err(CacheError::KeyTooLong { bytes: key.len(), max: LONGEST }) } else { Ok(key) }
+        if key.len() > LONGEST {
+            Err(CacheError::KeyTooLong { bytes: key.len(), max: LONGEST })
+        } else {
+            Ok(key)
+        }
     }
 
     /// The glob under the namespace, which it can't leave.

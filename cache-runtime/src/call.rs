@@ -184,7 +184,11 @@ pub async fn clear_all(call: Call) -> Result<(), CacheError> {
 /// The key of these arguments, without the namespace.
 pub fn cache_key(call: &Call) -> Result<String, CacheError> {
     let text = call.named()?.text;
-    if text.len() > LONGEST { Err(CacheError::KeyTooLong { bytes: text.len(), max: LONGEST }) } else { Ok(text) }
+    if text.len() > LONGEST {
+        Err(CacheError::KeyTooLong { bytes: text.len(), max: LONGEST })
+    } else {
+        Ok(text)
+    }
 }
 
 /// Looks without loading.
@@ -213,7 +217,7 @@ where
     let record = encode_record(&cache, &ask, value, is_none, Duration::ZERO)?;
     // The rules are asked about what readers will get: a value that doesn't decode isn't stored.
     let payload = record::payload(&record);
-    let read_back: K::Value = codec::decode(payload, is_none).map_err(|error| CacheError::Decode(Box::new(error)))?;
+    let read_back: K::Value = codec::decode(payload, is_none).map_err(|error| codec::blind(&error))?;
     let site = call.at.site;
     let fate = judge(&read_back);
     drop(read_back);

@@ -89,11 +89,7 @@ const LONG: u8 = 0xff;
 impl Buf {
     #[inline]
     pub(crate) const fn new() -> Self {
-        Self {
-            inline: [0; INLINE],
-            len: 0,
-            spilled: Vec::new(),
-        }
+        Self { inline: [0; INLINE], len: 0, spilled: Vec::new() }
     }
 
     #[inline]
@@ -238,9 +234,7 @@ impl<'a, 'b> Serializer for &'a mut Encoder<'b> {
         match (u128::try_from(value), i64::try_from(value)) {
             (Ok(value), _) => self.serialize_u128(value)?,
             (_, Ok(value)) => self.serialize_i64(value)?,
-            _ => self
-                .out
-                .push_tagged(tag::NEGATIVE_WIDE, value.to_le_bytes()),
+            _ => self.out.push_tagged(tag::NEGATIVE_WIDE, value.to_le_bytes()),
         }
         Ok(())
     }
@@ -249,11 +243,7 @@ impl<'a, 'b> Serializer for &'a mut Encoder<'b> {
     fn serialize_f64(self, value: f64) -> Done {
         const NAN: u64 = 0x7ff8_0000_0000_0000;
         // -0.0 + 0.0 is 0.0.
-        let bits = if value.is_nan() {
-            NAN
-        } else {
-            (value + 0.0).to_bits()
-        };
+        let bits = if value.is_nan() { NAN } else { (value + 0.0).to_bits() };
         self.out.push_tagged(tag::FLOAT, bits.to_le_bytes());
         Ok(())
     }
@@ -265,8 +255,7 @@ impl<'a, 'b> Serializer for &'a mut Encoder<'b> {
     }
 
     fn serialize_char(self, value: char) -> Done {
-        self.out
-            .push_tagged(tag::CHAR, u32::from(value).to_le_bytes());
+        self.out.push_tagged(tag::CHAR, u32::from(value).to_le_bytes());
         Ok(())
     }
 
@@ -348,13 +337,7 @@ impl<'a, 'b> Serializer for &'a mut Encoder<'b> {
         self.serialize_seq(None)
     }
 
-    fn serialize_tuple_variant(
-        self,
-        _: Name,
-        _: u32,
-        variant: Name,
-        _: usize,
-    ) -> Result<Self, Unencodable> {
+    fn serialize_tuple_variant(self, _: Name, _: u32, variant: Name, _: usize) -> Result<Self, Unencodable> {
         self.out.push_text(tag::TUPLE_VARIANT, variant.as_bytes());
         Ok(self)
     }
@@ -431,20 +414,14 @@ struct Span {
 impl<'a, 'b> Entries<'a, 'b> {
     fn new(encoder: &'a mut Encoder<'b>, len: usize) -> Self {
         // `len` is a claim: it must not be able to exhaust memory.
-        Self {
-            encoder,
-            spans: Vec::with_capacity(len.min(64)),
-        }
+        Self { encoder, spans: Vec::with_capacity(len.min(64)) }
     }
 
     #[inline]
     fn key<T: Serialize + ?Sized>(&mut self, key: &T) -> Done {
         let start = self.encoder.out.len;
         self.encoder.nested(key)?;
-        self.spans.push(Span {
-            key: start,
-            value: self.encoder.out.len,
-        });
+        self.spans.push(Span { key: start, value: self.encoder.out.len });
         Ok(())
     }
 
@@ -465,11 +442,7 @@ impl<'a, 'b> Entries<'a, 'b> {
         let key = |span: &Span| &bytes[span.key..span.value];
         // After a failure the spans may have holes, and nobody will read the bytes.
         if !encoder.failed && !spans.is_sorted_by_key(key) {
-            let ends = spans
-                .iter()
-                .skip(1)
-                .map(|next| next.key)
-                .chain([bytes.len()]);
+            let ends = spans.iter().skip(1).map(|next| next.key).chain([bytes.len()]);
             let mut entries: Vec<_> = spans.iter().zip(ends).collect();
             entries.sort_by_key(|(span, _)| key(span));
             let mut sorted = Buf::new();
@@ -647,10 +620,7 @@ mod tests {
         };
         for (at, one) in all.iter().enumerate() {
             for other in &all[at + 1..] {
-                assert!(
-                    !one.starts_with(other) && !other.starts_with(one),
-                    "{one:x?} {other:x?}"
-                );
+                assert!(!one.starts_with(other) && !other.starts_with(one), "{one:x?} {other:x?}");
             }
         }
     }
@@ -658,9 +628,7 @@ mod tests {
     #[test]
     fn bytes_that_shared_servers_hold() {
         fn hex(bytes: &[u8]) -> String {
-            bytes
-                .iter()
-                .fold(String::new(), |text, byte| text + &format!("{byte:02x}"))
+            bytes.iter().fold(String::new(), |text, byte| text + &format!("{byte:02x}"))
         }
         macro_rules! golden {
             ($($value:expr => $hex:literal,)*) => {
@@ -685,21 +653,14 @@ mod tests {
             std::net::IpAddr::from([10, 0, 0, 1]) => "120256340f060a06000600060100",
         }
         assert_eq!(hex(&bytes(&"x".repeat(254))[..3]), "0dfe78");
-        assert_eq!(
-            hex(&bytes(&"x".repeat(255))[..11]),
-            "0dffff0000000000000078"
-        );
+        assert_eq!(hex(&bytes(&"x".repeat(255))[..11]), "0dffff0000000000000078");
     }
 
     #[test]
     fn maps_sort_whatever_the_hasher_and_the_size() {
         for size in [0, 1, 2, 9, 40, 400] {
             // Each has a hasher with a seed of its own.
-            let map = || {
-                (0..size)
-                    .map(|i| (i.to_string(), i))
-                    .collect::<HashMap<_, _>>()
-            };
+            let map = || (0..size).map(|i| (i.to_string(), i)).collect::<HashMap<_, _>>();
             let ordered: BTreeMap<_, _> = map().into_iter().collect();
             assert_eq!(bytes(&(1, map(), "x")), bytes(&(1, map(), "x")));
             assert_eq!(bytes(&(1, map(), "x")), bytes(&(1, ordered, "x")));
@@ -709,9 +670,7 @@ mod tests {
     #[test]
     fn failures_are_passed_on_even_where_a_container_ignores_them() {
         fn fault<T: Serialize>(value: T) -> String {
-            encode(&value, &mut Buf::new())
-                .expect_err("it fails")
-                .to_string()
+            encode(&value, &mut Buf::new()).expect_err("it fails").to_string()
         }
         assert_eq!(fault((1, [Some(Fails)])), "its `Display` failed");
         assert_eq!(fault((1, SloppyList)), "a part of it failed to serialise");

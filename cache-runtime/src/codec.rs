@@ -19,7 +19,11 @@ use crate::error::CacheError;
 ///
 /// # Errors
 /// `Serialize` if the value can't be encoded, `ValueTooLarge` beyond `max` bytes of payload.
-pub(crate) fn encode<V: Serialize + ?Sized>(value: &V, out: &mut Vec<u8>, max: usize) -> Result<(), CacheError> {
+pub(crate) fn encode<V: Serialize + ?Sized>(
+    value: &V,
+    out: &mut Vec<u8>,
+    max: usize,
+) -> Result<(), CacheError> {
     let mut bounded = Bounded { out, left: max, overflown: false };
     match serde_json::to_writer(&mut bounded, value) {
         Ok(()) => Ok(()),
@@ -34,6 +38,12 @@ pub(crate) fn decode<V: DeserializeOwned>(payload: &[u8], is_none: bool) -> Resu
         return V::deserialize(SomeNull);
     }
     serde_json::from_slice(payload)
+}
+
+/// What a user is told: where, but not what, for a value may be a secret.
+pub(crate) fn blind(error: &serde_json::Error) -> CacheError {
+    let (kind, line, column) = (error.classify(), error.line(), error.column());
+    CacheError::Decode(format!("{kind:?} error at line {line}, column {column}").to_lowercase())
 }
 
 /// Whether serde takes this value for a `None`.
@@ -78,7 +88,11 @@ impl<'de> Deserializer<'de> for SomeNull {
         visitor.visit_some(UnitDeserializer::new())
     }
 
-    fn deserialize_newtype_struct<V: Visitor<'de>>(self, _: &'static str, visitor: V) -> Result<V::Value, Self::Error> {
+    fn deserialize_newtype_struct<V: Visitor<'de>>(
+        self,
+        _: &'static str,
+        visitor: V,
+    ) -> Result<V::Value, Self::Error> {
         visitor.visit_newtype_struct(self)
     }
 
@@ -130,7 +144,11 @@ impl Serializer for AskNone {
         Err(NotNone)
     }
 
-    fn serialize_newtype_struct<T: Serialize + ?Sized>(self, _: &'static str, value: &T) -> Result<(), NotNone> {
+    fn serialize_newtype_struct<T: Serialize + ?Sized>(
+        self,
+        _: &'static str,
+        value: &T,
+    ) -> Result<(), NotNone> {
         value.serialize(self)
     }
 

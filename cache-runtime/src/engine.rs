@@ -163,7 +163,10 @@ impl<'a> Pass<'a> {
         self.sight = Some(match hit.origin {
             Origin::Store(prefix) => Sight::Dead(prefix),
             Origin::Plain => {
-                self.core().warn_once(&self.ask.key, "holds something that isn't ours and doesn't decode: left alone");
+                self.core().warn_once(
+                    &self.ask.key,
+                    "holds something that isn't ours and doesn't decode: left alone",
+                );
                 Sight::HandsOff
             }
             Origin::Flight => Sight::HandsOff,
@@ -230,7 +233,9 @@ impl<'a> Pass<'a> {
         let mut member: Member = self.core().flights.join(&self.ask.key);
         loop {
             match member.turn() {
-                Turn::Lead { seat, orphan } => return Some(self.lead(Some(member.sit(seat)), sight, orphan).await),
+                Turn::Lead { seat, orphan } => {
+                    return Some(self.lead(Some(member.sit(seat)), sight, orphan).await);
+                }
                 Turn::Take(bytes) => {
                     if let Found::Value(Value { head, payload, .. }) = record::read(bytes) {
                         let is_none = head.flags & record::FLAG_NONE != 0;
@@ -270,13 +275,22 @@ impl<'a> Pass<'a> {
                     return Step::Hit(hit);
                 }
                 Sight::Busy(prefix) if Some(prefix) == orphan => Sight::Dead(prefix),
-                Sight::Busy(_) if self.ask.flight != SingleFlight::Fleet || clock::millis() >= deadline || !clock::has_timers() => {
+                Sight::Busy(_)
+                    if self.ask.flight != SingleFlight::Fleet
+                        || clock::millis() >= deadline
+                        || !clock::has_timers() =>
+                {
                     return Step::Load(self.with_seat(seat, None));
                 }
                 // The look that saw the lease may be older than the seat; acquiring looks again.
                 Sight::Busy(_) | Sight::Absent => {
                     let hold = self.hold();
-                    match self.core().store.acquire(&self.ask.key, hold.token(), self.core().options.lease).await {
+                    match self
+                        .core()
+                        .store
+                        .acquire(&self.ask.key, hold.token(), self.core().options.lease)
+                        .await
+                    {
                         Ok(None) => return Step::Load(self.with_seat(seat, Some(hold))),
                         Ok(there) => {
                             hold.disarm();
@@ -317,7 +331,12 @@ impl<'a> Pass<'a> {
                 Sight::Dark | Sight::HandsOff => break,
                 Sight::Absent => {
                     let hold = self.hold();
-                    match self.core().store.acquire(&self.ask.key, hold.token(), self.core().options.lease).await {
+                    match self
+                        .core()
+                        .store
+                        .acquire(&self.ask.key, hold.token(), self.core().options.lease)
+                        .await
+                    {
                         Ok(None) => Some(hold),
                         Ok(Some(_)) => {
                             hold.disarm();
@@ -329,7 +348,12 @@ impl<'a> Pass<'a> {
                 Sight::Hit(Hit { origin: Origin::Store(seen), .. }) => self.claim(seen).await,
                 Sight::Busy(seen) | Sight::Dead(seen) => {
                     let hold = self.hold();
-                    match self.core().store.swap(&self.ask.key, seen, hold.token(), Some(self.core().options.lease)).await {
+                    match self
+                        .core()
+                        .store
+                        .swap(&self.ask.key, seen, hold.token(), Some(self.core().options.lease))
+                        .await
+                    {
                         Ok(true) => Some(hold),
                         Ok(false) => {
                             hold.disarm();

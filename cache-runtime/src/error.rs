@@ -18,11 +18,11 @@ pub enum CacheError {
     #[error("the store didn't answer in time: {0}")]
     Timeout(String),
     /// A value, or an argument that is part of a key, can't be encoded.
-    #[error("can't be encoded: {0}")]
+    #[error("a value, or an argument that is part of a key, can't be encoded")]
     Serialize(#[source] Box<dyn StdError + Send + Sync>),
-    /// Stored bytes don't decode as the type that was asked for.
+    /// Bytes don't decode as the type that was asked for. The text says where, never what is there.
     #[error("can't be decoded: {0}")]
-    Decode(#[source] Box<dyn StdError + Send + Sync>),
+    Decode(String),
     /// A key is longer than 4 KiB.
     #[error("the key has {bytes} bytes; at most {max} are allowed")]
     KeyTooLong {
@@ -38,7 +38,9 @@ pub enum CacheError {
         max: usize,
     },
     /// The operation needs Redis or Valkey, and the embedded store is in use.
-    #[error("this needs a Redis or Valkey server, and the embedded store is in use: set REDIS_URL or REDIS_HOST")]
+    #[error(
+        "this needs a Redis or Valkey server, and the embedded store is in use: set REDIS_URL or REDIS_HOST"
+    )]
     NotRedis,
     /// The server refused the command.
     #[error("the server refused: {0}")]

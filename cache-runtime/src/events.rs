@@ -83,7 +83,7 @@ impl Stats {
     /// # use cache_runtime::Stats;
     /// assert_eq!(Stats::default().hit_rate(), 0.0);
     /// ```
-    #[allow(clippy::cast_precision_loss)] 
+    #[allow(clippy::cast_precision_loss)]
     pub fn hit_rate(&self) -> f64 {
         let hits = self.near_hits + self.hits + self.plain_hits;
         let all = hits + self.misses;

@@ -54,7 +54,9 @@ pub async fn init(settings: Settings) -> Result<(), CacheError> {
     let cache = Cache::builder().settings(&settings).build()?;
     cache.ping().await?;
     GLOBAL.set(cache).map_err(|_| {
-        CacheError::Settings("there is a global cache already: call `init` once, before the first cached call".to_owned())
+        CacheError::Settings(
+            "there is a global cache already: call `init` once, before the first cached call".to_owned(),
+        )
     })
 }
 

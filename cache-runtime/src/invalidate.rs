@@ -60,7 +60,8 @@ impl Plan {
     /// Adds a key, or a glob if the text of the template holds one. Values never make a glob.
     #[must_use]
     pub fn pattern(mut self, pieces: &[Piece<'_>]) -> Self {
-        let shape = pieces.iter().map(|piece| if let Piece::Text(text) = piece { text } else { "*" }).collect();
+        let shape =
+            pieces.iter().map(|piece| if let Piece::Text(text) = piece { text } else { "*" }).collect();
         match key::join(pieces) {
             Ok(text) => self.targets.push(Target { is_glob: store::has_meta(&text), text, shape }),
             Err(_) => warn!(target: "cache_aside", "a `Display` failed: an invalidation is lost"),
@@ -153,7 +154,9 @@ impl Core {
         match done {
             Ok(0) => warn_if_unknown(&target.shape),
             Ok(_) => {}
-            Err(error) => warn!(target: "cache_aside", target = target.text, %error, "an invalidation failed"),
+            Err(error) => {
+                warn!(target: "cache_aside", target = target.text, %error, "an invalidation failed")
+            }
         }
     }
 }

@@ -31,7 +31,7 @@ pub(crate) struct NamedKey {
 /// Why there is no key.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum KeyFault {
-    #[error("an argument can't be part of the key: {0}")]
+    #[error("an argument says: {0}")]
     Argument(String),
     #[error("the key is empty")]
     Empty,

@@ -102,7 +102,16 @@ impl std::fmt::Debug for Care {
 
 impl Lead {
     pub(crate) fn new(cache: Cache, ask: Ask, seat: Option<Seat>, hold: Option<Hold>) -> Self {
-        Self { cache, ask, seat, hold, begun: None, took: Duration::ZERO, care: Care::default(), settled: false }
+        Self {
+            cache,
+            ask,
+            seat,
+            hold,
+            begun: None,
+            took: Duration::ZERO,
+            care: Care::default(),
+            settled: false,
+        }
     }
 
     /// Polls the function, and takes care of the lease and the flight meanwhile.
@@ -161,9 +170,10 @@ impl Lead {
             timer.as_mut().reset(Instant::now() + every);
             if let Some(hold) = self.hold.as_ref().filter(|hold| hold.is_lease()) {
                 let (cache, key, prefix) = (self.cache.clone(), self.ask.key.clone(), hold.prefix);
-                let mut extension: Pin<Box<dyn Future<Output = bool> + Send>> = Box::pin(async move {
-                    cache.core().store.extend(&key, prefix, lease).await.unwrap_or(false)
-                });
+                let mut extension: Pin<Box<dyn Future<Output = bool> + Send>> =
+                    Box::pin(
+                        async move { cache.core().store.extend(&key, prefix, lease).await.unwrap_or(false) },
+                    );
                 if extension.as_mut().poll(cx).is_pending() {
                     self.care.extension = Some(extension);
                 }

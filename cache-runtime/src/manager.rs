@@ -54,7 +54,12 @@ impl CacheManager {
     }
 
     /// Stores `value` for `ttl`. See [`Cache::set`].
-    pub async fn set_with_ttl<T: Serialize + ?Sized>(&self, key: &str, value: &T, ttl: impl Into<Ttl>) -> Result<(), CacheError> {
+    pub async fn set_with_ttl<T: Serialize + ?Sized>(
+        &self,
+        key: &str,
+        value: &T,
+        ttl: impl Into<Ttl>,
+    ) -> Result<(), CacheError> {
         self.cache()?.set(&self.key(key), value, ttl).await
     }
 
@@ -80,7 +85,12 @@ impl CacheManager {
     }
 
     /// As [`get_or_set`](Self::get_or_set), stored for `ttl`.
-    pub async fn get_or_set_with_ttl<T, L, F>(&self, key: &str, ttl: impl Into<Ttl>, load: L) -> Result<T, CacheError>
+    pub async fn get_or_set_with_ttl<T, L, F>(
+        &self,
+        key: &str,
+        ttl: impl Into<Ttl>,
+        load: L,
+    ) -> Result<T, CacheError>
     where
         T: Serialize + DeserializeOwned,
         L: FnOnce() -> F,

@@ -57,8 +57,7 @@ pub(crate) fn parent(path: &str) -> &str {
 fn drop_lifetime<'a>(kept: &mut Vec<&'a str>, rest: &mut Peekable<Tokens<'a>>) {
     // `dyn A + 'a, B`: the plus is the lifetime's, the comma is not.
     let after_plus = kept.last() == Some(&"+");
-    if after_plus
-        || (rest.next_if(|next| matches!(*next, "," | "+")).is_none() && kept.last() == Some(&","))
+    if after_plus || (rest.next_if(|next| matches!(*next, "," | "+")).is_none() && kept.last() == Some(&","))
     {
         kept.pop();
     }
@@ -79,8 +78,7 @@ fn join(tokens: &[&str]) -> String {
     let mut space_next = false;
     for (at, token) in tokens.iter().copied().enumerate() {
         // A module or type may be named so, too: those stand in a path.
-        let operator =
-            matches!(token, "as" | "for") && before != "::" && tokens.get(at + 1) != Some(&"::");
+        let operator = matches!(token, "as" | "for") && before != "::" && tokens.get(at + 1) != Some(&"::");
         if operator || space_next || (is_wordy(before) && is_wordy(token)) {
             text.push(' ');
         }
@@ -149,10 +147,7 @@ fn char_literal(text: &str) -> Option<usize> {
     let mut inside = text[1..].chars();
     match inside.next()? {
         '\\' => quoted(text, '\''),
-        c => inside
-            .next()
-            .filter(|end| *end == '\'')
-            .map(|_| c.len_utf8() + 2),
+        c => inside.next().filter(|end| *end == '\'').map(|_| c.len_utf8() + 2),
     }
 }
 
@@ -301,35 +296,22 @@ mod tests {
     fn places_that_this_compiler_prints() {
         use shapes::{A, B, Gen, Repo, S, Zoo};
         assert_eq!(shapes::f::<&'static str>(), ["m::f<&str>", "m::f::__site"]);
-        let asynchronous = [
-            "m::outer_async",
-            "m::outer_async::x::site",
-            "m::outer_async",
-        ];
+        let asynchronous = ["m::outer_async", "m::outer_async::x::site", "m::outer_async"];
         assert_eq!(now(shapes::outer_async()), asynchronous);
         let here = "cache_runtime::place::tests::places_that_this_compiler_prints";
         assert_eq!(shapes::of_closure(|| ()), format!("m::of_closure<{here}>"));
         assert_eq!(shapes::of_const::<'<', -3>(), "m::of_const<'<',-3>");
         assert_eq!(shapes::of_const::<'\'', 3>(), "m::of_const<'\\'',3>");
         assert_eq!(shapes::r#match::r#as(), "m::match::as");
-        assert_eq!(
-            A::inherent::<String>(),
-            "m::A::inherent<core::string::String>"
-        );
-        assert_eq!(
-            now(Zoo(A).generic()),
-            ["m::Zoo<m::A>::generic", "m::Zoo<_>::generic::__site"]
-        );
+        assert_eq!(A::inherent::<String>(), "m::A::inherent<core::string::String>");
+        assert_eq!(now(Zoo(A).generic()), ["m::Zoo<m::A>::generic", "m::Zoo<_>::generic::__site"]);
         assert_eq!(B(&1).lifetime(), "m::B<i32>::lifetime");
         assert_eq!(Zoo(A).find(), "<m::Zoo<m::A> as m::Repo>::find");
         assert_eq!(Zoo(A).default(), "<m::Zoo<m::A> as m::Repo>::default");
         assert_eq!(now(Zoo(A).fetch()), "<m::Zoo<m::A> as m::Repo>::fetch");
         assert_eq!(S("").find(), "<m::S as m::Repo>::find");
         let pointer: fn(&u8) -> String = |_| String::new();
-        assert_eq!(
-            pointer.find(),
-            "<fn(&u8)->core::string::String as m::Repo>::find"
-        );
+        assert_eq!(pointer.find(), "<fn(&u8)->core::string::String as m::Repo>::find");
         assert_eq!(A.find(&1), "<m::A as m::Gen<&i32>>::find");
         assert_eq!(A.find(1), "m::elsewhere::<impl m::Gen<u8> for m::A>::find");
     }
@@ -340,27 +322,15 @@ mod tests {
         let fun = "core::ops::function::Fn(&u8)->&[u8]";
         let hook = format!("core::boxed::Box<dyn {fun}+core::marker::Send>");
         assert_eq!(normalise(type_name::<Hook>()), hook);
-        assert_eq!(
-            normalise(type_name::<std::path::PathBuf>()),
-            "core::path::PathBuf"
-        );
-        assert_eq!(
-            normalise(type_name::<&mut [(u8, *const u8); 3]>()),
-            "&mut [(u8,*const u8);3]"
-        );
-        assert_eq!(
-            normalise(type_name::<unsafe extern "C" fn() -> !>()),
-            "unsafe extern \"C\" fn()->!"
-        );
+        assert_eq!(normalise(type_name::<std::path::PathBuf>()), "core::path::PathBuf");
+        assert_eq!(normalise(type_name::<&mut [(u8, *const u8); 3]>()), "&mut [(u8,*const u8);3]");
+        assert_eq!(normalise(type_name::<unsafe extern "C" fn() -> !>()), "unsafe extern \"C\" fn()->!");
     }
 
     #[test]
     fn texts_that_other_compilers_print() {
         for (text, expected) in [
-            (
-                "m::outer_async::{{closure}}::x::site::{{closure}}",
-                "m::outer_async::x::site",
-            ),
+            ("m::outer_async::{{closure}}::x::site::{{closure}}", "m::outer_async::x::site"),
             ("m::{impl#3}::f::{closure#0}", "m::f"),
             ("{{closure}}::f", "f"),
             ("{{closure}}", ""),
@@ -376,10 +346,7 @@ mod tests {
             ("m::for<'_>", "m::for"),
             ("m::r#type<r#as::B>", "m::type<as::B>"),
             ("std::string::String", "core::string::String"),
-            (
-                "my_alloc::A<x::std::y, std, alloc::B>",
-                "my_alloc::A<x::std::y,std,core::B>",
-            ),
+            ("my_alloc::A<x::std::y, std, alloc::B>", "my_alloc::A<x::std::y,std,core::B>"),
             ("F<{ N + 1 }>", "F<{N+1}>"),
         ] {
             assert_eq!(normalise(text), expected, "{text}");
@@ -390,10 +357,7 @@ mod tests {
     #[test]
     fn the_parent_is_all_but_the_last_segment() {
         for (path, expected) in [
-            (
-                "<m::Zoo<m::A> as m::Repo>::find",
-                "<m::Zoo<m::A> as m::Repo>",
-            ),
+            ("<m::Zoo<m::A> as m::Repo>::find", "<m::Zoo<m::A> as m::Repo>"),
             ("m::n::<impl m::A>::f", "m::n::<impl m::A>"),
             ("m::f<i32>", "m"),
             ("m::f<fn(a::B)->a::C>", "m"),

@@ -163,11 +163,7 @@ fn value(prefix: Prefix, bytes: &Bytes) -> Option<Value> {
     let length = usize::try_from(u32::from_le_bytes(rest.take()?)).ok()?;
     let start = HEADER + usize::from(tags) * TAG;
     // A length that doesn't agree with what is there: cut on the way, or written by somebody else.
-    (bytes.len() == start.checked_add(length)?).then(|| Value {
-        prefix,
-        head,
-        payload: bytes.slice(start..),
-    })
+    (bytes.len() == start.checked_add(length)?).then(|| Value { prefix, head, payload: bytes.slice(start..) })
 }
 
 struct Reader<'a>(&'a [u8]);
@@ -218,9 +214,17 @@ mod tests {
         assert_eq!(
             hex,
             concat!(
-                "ca5e0101", "11111111111111111111111111111111", // prefix
-                "0000000000000000", "01", "00", "07000000", "0800000000000000",
-                "09090909090909090909090909090909", "0a000000", "0b00000000000000", "02000000",
+                "ca5e0101",
+                "11111111111111111111111111111111", // prefix
+                "0000000000000000",
+                "01",
+                "00",
+                "07000000",
+                "0800000000000000",
+                "09090909090909090909090909090909",
+                "0a000000",
+                "0b00000000000000",
+                "02000000",
                 "3432",
             )
         );

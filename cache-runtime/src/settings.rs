@@ -65,7 +65,8 @@ impl Settings {
     pub fn from_vars<N: Into<String>, V: Into<String>>(
         vars: impl IntoIterator<Item = (N, V)>,
     ) -> Result<Self, CacheError> {
-        let vars: HashMap<String, String> = vars.into_iter().map(|(name, value)| (name.into(), value.into())).collect();
+        let vars: HashMap<String, String> =
+            vars.into_iter().map(|(name, value)| (name.into(), value.into())).collect();
         let var = |name: &str| vars.get(name).map(|value| value.trim()).filter(|value| !value.is_empty());
         let url = match (var("REDIS_URL"), var("REDIS_HOST")) {
             (Some(url), _) => {
@@ -79,12 +80,20 @@ impl Settings {
             None => DEFAULT_TTL,
             Some(text) => match text.parse() {
                 Ok(seconds @ 1..) => Duration::from_secs(seconds),
-                _ => return Err(bad("REDIS_CACHE_TTL", &format!("is `{text}`"), "a whole number of seconds above 0, such as 300")),
+                _ => {
+                    return Err(bad(
+                        "REDIS_CACHE_TTL",
+                        &format!("is `{text}`"),
+                        "a whole number of seconds above 0, such as 300",
+                    ));
+                }
             },
         };
         let namespace = match var("CACHE_NAMESPACE") {
             None => None,
-            Some(name) => Some(check_namespace(name).map_err(|problem| bad("CACHE_NAMESPACE", &problem, NAMESPACE_FORM))?),
+            Some(name) => Some(
+                check_namespace(name).map_err(|problem| bad("CACHE_NAMESPACE", &problem, NAMESPACE_FORM))?,
+            ),
         };
         Ok(Self { url, default_ttl, namespace })
     }
@@ -116,14 +125,21 @@ impl fmt::Debug for Settings {
 }
 
 const VARIABLES: [&str; 8] = [
-    "REDIS_URL", "REDIS_HOST", "REDIS_PORT", "REDIS_USERNAME", "REDIS_PASSWORD", "REDIS_DB", "REDIS_CACHE_TTL",
+    "REDIS_URL",
+    "REDIS_HOST",
+    "REDIS_PORT",
+    "REDIS_USERNAME",
+    "REDIS_PASSWORD",
+    "REDIS_DB",
+    "REDIS_CACHE_TTL",
     "CACHE_NAMESPACE",
 ];
 
 const URL_FORM: &str = "redis://[user:password@]host[:port][/db], rediss:// or redis+unix:///path";
 
 /// What a namespace looks like.
-pub(crate) const NAMESPACE_FORM: &str = "letters, digits and punctuation other than : * ? [ ] { } \\ %, such as `shop-eu`";
+pub(crate) const NAMESPACE_FORM: &str =
+    "letters, digits and punctuation other than : * ? [ ] { } \\ %, such as `shop-eu`";
 
 /// The namespace, if no key of another namespace can begin like it.
 pub(crate) fn check_namespace(name: &str) -> Result<String, String> {
@@ -139,13 +155,18 @@ pub(crate) fn check_namespace(name: &str) -> Result<String, String> {
 fn dot_env(path: &Path) -> Result<HashMap<String, String>, CacheError> {
     let lines = match dotenvy::from_path_iter(path) {
         Ok(lines) => lines,
-        Err(dotenvy::Error::Io(error)) if error.kind() == std::io::ErrorKind::NotFound => return Ok(HashMap::new()),
-        Err(error) => return Err(CacheError::Settings(format!("`.env` can't be read: {}", without_value(&error)))),
+        Err(dotenvy::Error::Io(error)) if error.kind() == std::io::ErrorKind::NotFound => {
+            return Ok(HashMap::new());
+        }
+        Err(error) => {
+            return Err(CacheError::Settings(format!("`.env` can't be read: {}", without_value(&error))));
+        }
     };
     let mut vars = HashMap::new();
     for line in lines {
-        let (name, value) =
-            line.map_err(|error| CacheError::Settings(format!("`.env` can't be read: {}", without_value(&error))))?;
+        let (name, value) = line.map_err(|error| {
+            CacheError::Settings(format!("`.env` can't be read: {}", without_value(&error)))
+        })?;
         if VARIABLES.contains(&name.as_str()) {
             vars.insert(name, value);
         }
@@ -166,7 +187,11 @@ fn without_value(error: &dotenvy::Error) -> String {
 
 fn compose<'a>(host: &str, var: impl Fn(&str) -> Option<&'a str>) -> Result<String, CacheError> {
     if host.contains(['/', '@', ' ', '?', '#']) {
-        return Err(bad("REDIS_HOST", "is not a host name", "a name or an address such as `localhost`; a URL goes into REDIS_URL"));
+        return Err(bad(
+            "REDIS_HOST",
+            "is not a host name",
+            "a name or an address such as `localhost`; a URL goes into REDIS_URL",
+        ));
     }
     let port: u16 = number(&var, "REDIS_PORT", 6379, "a port such as 6379")?;
     let db: u32 = number(&var, "REDIS_DB", 0, "a database number such as 0")?;
@@ -176,7 +201,8 @@ fn compose<'a>(host: &str, var: impl Fn(&str) -> Option<&'a str>) -> Result<Stri
         (user, Some(password)) => format!("{}:{password}@", user.unwrap_or_default()),
         (Some(user), None) => format!("{user}@"),
     };
-    let host = if host.contains(':') && !host.starts_with('[') { format!("[{host}]") } else { host.to_owned() };
+    let host =
+        if host.contains(':') && !host.starts_with('[') { format!("[{host}]") } else { host.to_owned() };
     Ok(format!("redis://{login}{host}:{port}/{db}"))
 }
 
@@ -193,7 +219,8 @@ fn number<'a, T: std::str::FromStr>(
 }
 
 fn check_url(url: &str) -> Result<(), CacheError> {
-    let known = ["redis://", "rediss://", "redis+unix://", "unix://", "redis+cluster://", "redis+sentinel://"];
+    let known =
+        ["redis://", "rediss://", "redis+unix://", "unix://", "redis+cluster://", "redis+sentinel://"];
     if known.iter().any(|scheme| url.len() > scheme.len() && url.starts_with(scheme)) {
         return Ok(());
     }

@@ -39,7 +39,8 @@ fn test() -> Result<(), String> {
 fn cargo(words: &[&str]) -> Result<(), String> {
     say(&format!("> cargo {}", words.join(" ")));
     let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let status = Command::new(cargo).args(words).status().map_err(|error| format!("cargo doesn't start: {error}"))?;
+    let status =
+        Command::new(cargo).args(words).status().map_err(|error| format!("cargo doesn't start: {error}"))?;
     if status.success() { Ok(()) } else { Err(format!("`cargo {}` failed", words.join(" "))) }
 }
 

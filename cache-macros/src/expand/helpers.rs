@@ -18,7 +18,10 @@ pub(super) fn beside(p: &TokenStream, site: &Site, item: &FnItem) -> TokenStream
     let FnItem { vis, sig, .. } = item;
     let name = &sig.ident;
     let cfgs = cfgs(item);
-    let doc = format!("What can be done with the cache of the function `{}`.", name.unraw());
+    let doc = format!(
+        "What can be done with the cache of the function `{}`.",
+        name.unraw()
+    );
     let place = key::place(p, site, item);
     let helpers = helpers(p, site, item);
     made! {
@@ -45,12 +48,15 @@ pub(super) fn method(p: &TokenStream, site: &Site, item: &FnItem) -> TokenStream
         #(#cfgs)*
         #[doc(hidden)]
         fn #name() -> #p::At #place
-        #(#(#cfgs)* #helpers)*
+        #(#helpers)*
     }
 }
 
 fn cfgs(item: &FnItem) -> Vec<&syn::Attribute> {
-    item.attrs.iter().filter(|attr| attr.path().is_ident("cfg")).collect()
+    item.attrs
+        .iter()
+        .filter(|attr| attr.path().is_ident("cfg"))
+        .collect()
 }
 
 /// One helper to be.
@@ -87,13 +93,21 @@ fn helpers(p: &TokenStream, site: &Site, item: &FnItem) -> Vec<TokenStream> {
     let at = key::at(p, site, item);
     let helper = |helper: Helper<'_>| helper.emit(site, item);
 
-    let cached = spanned(&returns, |span| quote_spanned!(span=> #p::cached::<_, #returns>));
-    let put = spanned(&returns, |span| quote_spanned!(span=> #p::put::<_, #returns, _, _>));
+    let cached = spanned(
+        &returns,
+        |span| quote_spanned!(span=> #p::cached::<_, #returns>),
+    );
+    let put = spanned(
+        &returns,
+        |span| quote_spanned!(span=> #p::put::<_, #returns, _, _>),
+    );
     let (lives, judge) = (lives(site), judge(p, site, None));
     let mut all = vec![
         helper(Helper {
             name: "clear_cache",
-            doc: &format!("Forgets what `{function}` returned for these arguments; true if there was a value."),
+            doc: &format!(
+                "Forgets what `{function}` returned for these arguments; true if there was a value."
+            ),
             errors: Some(unavailable),
             is_async: true,
             reads: &key_reads,
@@ -105,7 +119,9 @@ fn helpers(p: &TokenStream, site: &Site, item: &FnItem) -> Vec<TokenStream> {
         }),
         helper(Helper {
             name: "cache_key",
-            doc: &format!("The key of what `{function}` returns for these arguments, without the namespace."),
+            doc: &format!(
+                "The key of what `{function}` returns for these arguments, without the namespace."
+            ),
             errors: Some("If an argument has no place in a key, or the key is too long."),
             is_async: false,
             reads: &key_reads,
@@ -117,7 +133,9 @@ fn helpers(p: &TokenStream, site: &Site, item: &FnItem) -> Vec<TokenStream> {
         }),
         helper(Helper {
             name: "cached",
-            doc: &format!("What the cache holds of `{function}` for these arguments, without running it."),
+            doc: &format!(
+                "What the cache holds of `{function}` for these arguments, without running it."
+            ),
             errors: Some(unavailable),
             is_async: true,
             reads: &key_reads,
@@ -129,8 +147,12 @@ fn helpers(p: &TokenStream, site: &Site, item: &FnItem) -> Vec<TokenStream> {
         }),
         helper(Helper {
             name: "put_cache",
-            doc: &format!("Stores a value as what `{function}` returns for these arguments; the last put wins."),
-            errors: Some("If the cache can't be reached, or the value or an argument can't be serialised."),
+            doc: &format!(
+                "Stores a value as what `{function}` returns for these arguments; the last put wins."
+            ),
+            errors: Some(
+                "If the cache can't be reached, or the value or an argument can't be serialised.",
+            ),
             is_async: true,
             reads: &put_reads,
             keyed: true,
@@ -173,10 +195,29 @@ fn helpers(p: &TokenStream, site: &Site, item: &FnItem) -> Vec<TokenStream> {
 
 impl Helper<'_> {
     fn emit(self, site: &Site, item: &FnItem) -> TokenStream {
-        let Self { name, doc, errors, is_async, reads, keyed, returning, extra, output, body } = self;
-        let is_read = |param: &&Param| param.bindings.iter().any(|name| reads.contains(&plain(name)));
+        let Self {
+            name,
+            doc,
+            errors,
+            is_async,
+            reads,
+            keyed,
+            returning,
+            extra,
+            output,
+            body,
+        } = self;
+        let is_read = |param: &&Param| {
+            param
+                .bindings
+                .iter()
+                .any(|name| reads.contains(&plain(name)))
+        };
         let params: Vec<_> = item.params.iter().filter(is_read).collect();
-        let mut used: BTreeSet<String> = params.iter().flat_map(|param| names::in_type(&param.ty)).collect();
+        let mut used: BTreeSet<String> = params
+            .iter()
+            .flat_map(|param| names::in_type(&param.ty))
+            .collect();
         if returning {
             used.extend(names::in_type(output.clone()));
             used.extend(names::in_type(&extra));
@@ -184,15 +225,28 @@ impl Helper<'_> {
         if let (true, Key::Hashed(key)) = (keyed, &site.key) {
             used.extend(key.types.iter().chain(&key.consts).map(Ident::to_string));
         }
-        let this = item.receiver().filter(|_| reads.contains("self")).map(|receiver| {
-            let this = receiver.self_token;
-            quote!(&#this)
-        });
-        let params = params.into_iter().map(|Param { attrs, pat, ty, .. }| quote!(#(#attrs)* #pat: #ty));
+        let this = item
+            .receiver()
+            .filter(|_| reads.contains("self"))
+            .map(|receiver| {
+                let this = receiver.self_token;
+                quote!(&#this)
+            });
+        let params = params
+            .into_iter()
+            .map(|Param { attrs, pat, ty, .. }| quote!(#(#attrs)* #pat: #ty));
         let extra = Some(extra).filter(|extra| !extra.is_empty());
         let params = this.into_iter().chain(params).chain(extra);
         let generics = generics::narrow(&item.sig.generics, &used);
-        let head = Head { name, doc, errors, is_async, site, item, generics: &generics };
+        let head = Head {
+            name,
+            doc,
+            errors,
+            is_async,
+            site,
+            item,
+            generics: &generics,
+        };
         head.emit(made!(#(#params),*), &output, &body)
     }
 }
@@ -201,15 +255,25 @@ impl Helper<'_> {
 fn refresh(p: &TokenStream, site: &Site, item: &FnItem) -> TokenStream {
     let sig = &item.sig;
     let function = &sig.ident;
-    let handles = item.params.iter().enumerate().map(|(index, param)| param.handle(index));
+    let handles = item
+        .params
+        .iter()
+        .enumerate()
+        .map(|(index, param)| param.handle(index));
     let handles: Vec<_> = handles.collect();
-    let params = item.params.iter().zip(&handles).map(|(Param { attrs, ty, .. }, handle)| quote!(#(#attrs)* #handle: #ty));
+    let params = item
+        .params
+        .iter()
+        .zip(&handles)
+        .map(|(Param { attrs, ty, .. }, handle)| quote!(#(#attrs)* #handle: #ty));
     let receiver = item.receiver().map(|receiver| {
         let mut receiver = receiver.clone();
         receiver.mutability = None;
         receiver.to_token_stream()
     });
-    let this = item.receiver().map(|receiver| receiver.self_token.to_token_stream());
+    let this = item
+        .receiver()
+        .map(|receiver| receiver.self_token.to_token_stream());
     let path = match site.helpers {
         Helpers::Method => made!(Self::#function),
         Helpers::Beside | Helpers::None => function.to_token_stream(),
@@ -217,14 +281,20 @@ fn refresh(p: &TokenStream, site: &Site, item: &FnItem) -> TokenStream {
     let types = generics::parameters(&sig.generics);
     // An argument of type `impl Trait` is found by inference, beside the parameters that are named.
     let turbofish = made!(::<#(#types),*>);
-    let turbofish = Some(turbofish).filter(|_| generics::parameters(&sig.generics).next().is_some());
-    let args = this.into_iter().chain(handles.iter().map(Ident::to_token_stream));
+    let turbofish =
+        Some(turbofish).filter(|_| generics::parameters(&sig.generics).next().is_some());
+    let args = this
+        .into_iter()
+        .chain(handles.iter().map(Ident::to_token_stream));
     let at = key::at(p, site, item);
     let params = receiver.into_iter().chain(params);
     let returns = returns(item);
     let head = Head {
         name: "refresh_cache",
-        doc: &format!("Runs `{}` without looking into the cache, and stores what it returns.", plain(function)),
+        doc: &format!(
+            "Runs `{}` without looking into the cache, and stores what it returns.",
+            plain(function)
+        ),
         errors: Some("Those of the function itself; a cache that can't be reached is none."),
         is_async: true,
         site,
@@ -253,15 +323,27 @@ impl Head<'_> {
         let FnItem { vis, sig, .. } = self.item;
         let span = Span::mixed_site().located_at(sig.ident.span());
         let name = match self.site.helpers {
-            Helpers::Method => format_ident!("{}_{}", sig.ident.unraw(), self.name, span = sig.ident.span()),
+            Helpers::Method => format_ident!(
+                "{}_{}",
+                sig.ident.unraw(),
+                self.name,
+                span = sig.ident.span()
+            ),
             Helpers::Beside | Helpers::None => Ident::new(self.name, span),
         };
         let errors = self.errors.map(|errors| format!("\n# Errors\n\n{errors}"));
         let docs = std::iter::once(self.doc).chain(errors.as_deref());
+        // Helpers beside a function stand in an impl that has them already.
+        let cfgs = if self.site.helpers == Helpers::Method {
+            cfgs(self.item)
+        } else {
+            Vec::new()
+        };
         let asyncness = self.is_async.then(|| made!(async));
         let generics = self.generics;
         let clause = &generics.where_clause;
         made! {
+            #(#cfgs)*
             #(#[doc = #docs])*
             #[allow(
                 dead_code,
@@ -308,6 +390,9 @@ mod tests {
     #[test]
     fn what_is_stored_borrows_from_nobody() {
         let ty = owned(quote!(Result<(Cow<'_, str>, _), Error<'a>>));
-        assert_eq!(ty.to_string(), quote!(Result<(Cow<'static, str>, _), Error<'a>>).to_string());
+        assert_eq!(
+            ty.to_string(),
+            quote!(Result<(Cow<'static, str>, _), Error<'a>>).to_string()
+        );
     }
 }

@@ -8,7 +8,7 @@ use crate::site::Part;
 use proc_macro2::{Ident, Span, TokenStream};
 use quote::{ToTokens, format_ident, quote_spanned};
 
-/// ```ignore
+/// ```text
 /// #[cache_invalidate("user:{id}:*", "org:{value.org}:{id}")]
 /// async fn update_user(id: i64) -> Result<User, E> { BODY }
 /// // =>
@@ -37,7 +37,11 @@ pub(crate) fn invalidate(invalidation: &Invalidation, item: &FnItem) -> TokenStr
         let pieces = parts.iter().map(|part| piece(&p, part));
         made!(.pattern(&[#(#pieces),*]))
     });
-    let mut rendered = Rendered { p: &p, names: Vec::new(), statements: TokenStream::new() };
+    let mut rendered = Rendered {
+        p: &p,
+        names: Vec::new(),
+        statements: TokenStream::new(),
+    };
     let after: Vec<_> = invalidation
         .after
         .iter()
@@ -46,7 +50,11 @@ pub(crate) fn invalidate(invalidation: &Invalidation, item: &FnItem) -> TokenStr
             made!(.pattern(&[#(#pieces),*]))
         })
         .collect();
-    let value = if after.is_empty() { made!(_) } else { made!(value) };
+    let value = if after.is_empty() {
+        made!(_)
+    } else {
+        made!(value)
+    };
     let statements = &rendered.statements;
     let body = match item.shape {
         Shape::Boxed(_) => {
@@ -80,7 +88,9 @@ struct Rendered<'a> {
 impl Rendered<'_> {
     fn piece(&mut self, part: &Part) -> TokenStream {
         let p = self.p;
-        let Part::Argument { root, fields, span } = part else { return piece(p, part) };
+        let Part::Argument { root, fields, span } = part else {
+            return piece(p, part);
+        };
         let place = place_of(&root.to_token_stream(), fields, *span);
         let name = self.name(place.to_string(), &place, *span);
         made!(#p::Piece::Rendered(&#name))

@@ -65,13 +65,20 @@ pub(super) fn place(p: &TokenStream, site: &Site, item: &FnItem) -> TokenStream 
 
 /// `__get_user_site`
 pub(super) fn site_name(item: &FnItem) -> Ident {
-    format_ident!("__{}_site", item.sig.ident.unraw(), span = item.sig.ident.span())
+    format_ident!(
+        "__{}_site",
+        item.sig.ident.unraw(),
+        span = item.sig.ident.span()
+    )
 }
 
 fn constants(p: &TokenStream, site: &Site, item: &FnItem) -> TokenStream {
     let name = item.sig.ident.unraw().to_string();
     let shape = match &site.key {
-        Key::Hashed(Hashed { prefix: Some(prefix), .. }) => made!(Hashed(::core::option::Option::Some(#prefix))),
+        Key::Hashed(Hashed {
+            prefix: Some(prefix),
+            ..
+        }) => made!(Hashed(::core::option::Option::Some(#prefix))),
         Key::Hashed(_) => made!(Hashed(::core::option::Option::None)),
         Key::Template { glob, .. } => made!(Template(#glob)),
         Key::Closure { .. } | Key::Path { .. } => made!(Built),
@@ -130,7 +137,9 @@ fn hashed(p: &TokenStream, key: &Hashed, item: &FnItem) -> TokenStream {
     let this = key.this.then(|| made!(#p::type_name::<Self>()));
     let types = types.chain(opaque).chain(this);
     let args = key.args.iter().map(|arg| argument(p, item, arg));
-    let args: Vec<_> = args.chain(key.consts.iter().map(|value| made!(&#value))).collect();
+    let args: Vec<_> = args
+        .chain(key.consts.iter().map(|value| made!(&#value)))
+        .collect();
     // serde's tuples end at 16.
     let args = match args.chunks(16).collect::<Vec<_>>().as_slice() {
         [] => made!(()),
@@ -147,13 +156,17 @@ fn hashed(p: &TokenStream, key: &Hashed, item: &FnItem) -> TokenStream {
 /// compiler's error name the argument and say how to leave it out; what comes back is opaque, so
 /// that there is no second error.
 fn argument(p: &TokenStream, item: &FnItem, arg: &Ident) -> TokenStream {
-    if item.params.iter().any(|param| matches!(&param.pat, Pat::Ident(pat) if pat.ident == *arg) && always_fits(&param.ty)) {
+    if item.params.iter().any(|param| {
+        matches!(&param.pat, Pat::Ident(pat) if pat.ident == *arg) && always_fits(&param.ty)
+    }) {
         return made!(&#arg);
     }
     let name = plain(arg);
-    let message = format!("argument `{name}` can't be part of the key: `{{Self}}` is not `Serialize`");
+    let message =
+        format!("argument `{name}` can't be part of the key: `{{Self}}` is not `Serialize`");
     let label = format!("leave it out: `skip({name})`");
-    let note = "or derive `serde::Serialize` for it, or say by `key` or `key_builder` what of it matters";
+    let note =
+        "or derive `serde::Serialize` for it, or say by `key` or `key_builder` what of it matters";
     let span = Span::mixed_site().located_at(arg.span());
     let check = quote_spanned!(span=> argument);
     made!({
@@ -218,11 +231,17 @@ pub(super) fn place_of(root: &TokenStream, fields: &[String], span: Span) -> Tok
 
 /// An argument by reference: `&str` stays `&str`.
 fn reference(item: &FnItem, arg: &Ident) -> TokenStream {
-    if is_reference(item, arg) { made!(&*#arg) } else { made!(&#arg) }
+    if is_reference(item, arg) {
+        made!(&*#arg)
+    } else {
+        made!(&#arg)
+    }
 }
 
 fn this_reference(item: &FnItem, scope: Scope) -> TokenStream {
-    let Some(receiver) = item.receiver() else { return TokenStream::new() };
+    let Some(receiver) = item.receiver() else {
+        return TokenStream::new();
+    };
     let this = receiver.self_token;
     match (&receiver.kind, scope) {
         (ReceiverKind::Value, Scope::Wrapper) => made!(&#this),
@@ -232,7 +251,13 @@ fn this_reference(item: &FnItem, scope: Scope) -> TokenStream {
 
 /// `|id, status| ..` as a closure over one tuple, the types of whose parts are known by then.
 fn tupled(closure: &ExprClosure) -> TokenStream {
-    let ExprClosure { capture, inputs, output, body, .. } = closure;
+    let ExprClosure {
+        capture,
+        inputs,
+        output,
+        body,
+        ..
+    } = closure;
     let (pats, types): (Vec<_>, Vec<_>) = inputs
         .iter()
         .map(|pat| match pat {

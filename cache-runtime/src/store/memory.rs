@@ -33,9 +33,7 @@ impl MemoryStore {
     pub(crate) fn new(bytes: u64) -> Self {
         let shards = (bytes / SHARD_BYTES).clamp(1, MOST_SHARDS);
         Self {
-            shards: (0..shards)
-                .map(|_| Mutex::new(Shard::new(bytes / shards)))
-                .collect(),
+            shards: (0..shards).map(|_| Mutex::new(Shard::new(bytes / shards))).collect(),
             seed: RandomState::new(),
         }
     }
@@ -54,9 +52,7 @@ fn lock(shard: &Mutex<Shard>) -> MutexGuard<'_, Shard> {
 
 impl fmt::Debug for MemoryStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("MemoryStore")
-            .field("shards", &self.shards.len())
-            .finish_non_exhaustive()
+        f.debug_struct("MemoryStore").field("shards", &self.shards.len()).finish_non_exhaustive()
     }
 }
 
@@ -74,12 +70,7 @@ impl Store for MemoryStore {
         reply(move || Some(self.shard(key).live(key)?.value))
     }
 
-    fn acquire<'a>(
-        &'a self,
-        key: &'a str,
-        lease: Bytes,
-        life: Duration,
-    ) -> Reply<'a, Option<Bytes>> {
+    fn acquire<'a>(&'a self, key: &'a str, lease: Bytes, life: Duration) -> Reply<'a, Option<Bytes>> {
         reply(move || {
             let mut shard = self.shard(key);
             if let Some(slot) = shard.live(key) {
@@ -124,18 +115,14 @@ impl Store for MemoryStore {
         reply(move || {
             let mut shard = self.shard(key);
             let slot = shard.seen(key, &seen);
-            slot.map(|slot| shard.put(key, Slot::new(slot.value, Some(life))))
-                .is_some()
+            slot.map(|slot| shard.put(key, Slot::new(slot.value, Some(life)))).is_some()
         })
     }
 
     fn release<'a>(&'a self, key: &'a str, seen: Prefix) -> Reply<'a, bool> {
         reply(move || {
             let mut shard = self.shard(key);
-            shard
-                .seen(key, &seen)
-                .and_then(|_| shard.take(key))
-                .is_some()
+            shard.seen(key, &seen).and_then(|_| shard.take(key)).is_some()
         })
     }
 
@@ -148,29 +135,16 @@ impl Store for MemoryStore {
     }
 
     fn remove_many<'a>(&'a self, keys: &'a [String]) -> Reply<'a, u64> {
-        reply(move || {
-            keys.iter()
-                .map(|key| u64::from(self.shard(key).take(key).is_some()))
-                .sum()
-        })
+        reply(move || keys.iter().map(|key| u64::from(self.shard(key).take(key).is_some())).sum())
     }
 
     fn remove_matching<'a>(&'a self, glob: &'a str) -> Reply<'a, u64> {
         let glob = glob.as_bytes();
-        reply(move || {
-            self.shards
-                .iter()
-                .map(|shard| lock(shard).remove_matching(glob))
-                .sum()
-        })
+        reply(move || self.shards.iter().map(|shard| lock(shard).remove_matching(glob)).sum())
     }
 
     fn get_many<'a>(&'a self, keys: &'a [String]) -> Reply<'a, Vec<Option<Bytes>>> {
-        reply(move || {
-            keys.iter()
-                .map(|key| Some(self.shard(key).live(key)?.value))
-                .collect()
-        })
+        reply(move || keys.iter().map(|key| Some(self.shard(key).live(key)?.value)).collect())
     }
 
     fn set_many(&self, pairs: Vec<(String, Bytes)>, life: Option<Duration>) -> Reply<'_, ()> {
@@ -189,17 +163,14 @@ impl Store for MemoryStore {
         reply(move || {
             let mut shard = self.shard(key);
             let slot = shard.live(key);
-            slot.map(|slot| shard.put(key, Slot::new(slot.value, life)))
-                .is_some()
+            slot.map(|slot| shard.put(key, Slot::new(slot.value, life))).is_some()
         })
     }
 
     fn expiry<'a>(&'a self, key: &'a str) -> Reply<'a, Expiry> {
-        reply(move || {
-            match self.shard(key).live(key) {
-                Some(slot) if record::is_value(&slot.value) => slot.expiry(),
-                _ => Expiry::Missing,
-            }
+        reply(move || match self.shard(key).live(key) {
+            Some(slot) if record::is_value(&slot.value) => slot.expiry(),
+            _ => Expiry::Missing,
         })
     }
 
@@ -290,10 +261,7 @@ mod tests {
         let (mine, other) = (fresh(Kind::Value), fresh(Kind::Value));
         let lease = |prefix: Prefix| Bytes::copy_from_slice(&prefix);
         assert_eq!(ok(store.acquire("k", lease(mine), secs(3))), None);
-        assert_eq!(
-            ok(store.acquire("k", lease(other), secs(3))),
-            Some(lease(mine))
-        );
+        assert_eq!(ok(store.acquire("k", lease(other), secs(3))), Some(lease(mine)));
         assert!(!ok(store.swap("k", other, "x".into(), Some(secs(3)))));
         assert!(!ok(store.stamp("k", other, "x".into())));
         assert!(!ok(store.extend("k", other, secs(9))) && !ok(store.release("k", other)));
@@ -301,15 +269,8 @@ mod tests {
 
         let value = [&mine[..], b"head|rest"].concat();
         assert!(ok(store.swap("k", mine, value.into(), Some(secs(60)))));
-        assert!(ok(store.stamp(
-            "k",
-            mine,
-            [&other[..], b"HEAD"].concat().into()
-        )));
-        assert_eq!(
-            ok(store.get("k")).unwrap(),
-            [&other[..], b"HEAD|rest"].concat()
-        );
+        assert!(ok(store.stamp("k", mine, [&other[..], b"HEAD"].concat().into())));
+        assert_eq!(ok(store.get("k")).unwrap(), [&other[..], b"HEAD|rest"].concat());
         assert!(matches!(ok(store.expiry("k")), Expiry::In(left) if left > secs(50)));
         assert!(ok(store.extend("k", other, secs(90))));
         assert!(matches!(ok(store.expiry("k")), Expiry::In(left) if left > secs(80)));
@@ -325,9 +286,7 @@ mod tests {
         for key in &keys {
             ok(store.set(key, "1".into(), Some(secs(10))));
         }
-        assert!(
-            ok(store.expire("b", Some(secs(20)))) && ok(store.expire("c", Some(Duration::MAX)))
-        );
+        assert!(ok(store.expire("b", Some(secs(20)))) && ok(store.expire("c", Some(Duration::MAX))));
         assert!(ok(store.expire("d", Some(secs(0)))) && !ok(store.expire("d", Some(secs(9)))));
         assert_eq!(ok(store.increment("e", 1, Some(secs(99)))), 2);
         tokio::time::advance(secs(9)).await;
@@ -338,20 +297,14 @@ mod tests {
         ok(store.set("g", "1".into(), Some(secs(1))));
         assert!(ok(store.expire("g", None)));
         tokio::time::advance(secs(1)).await;
-        assert_eq!(
-            ok(store.get_many(&keys)),
-            [None, Some("1".into()), Some("1".into()), None, None]
-        );
+        assert_eq!(ok(store.get_many(&keys)), [None, Some("1".into()), Some("1".into()), None, None]);
         assert_eq!(ok(store.acquire("a", "2".into(), secs(5))), None);
         assert_eq!(ok(store.increment("e", 1, Some(secs(99)))), 1);
         assert_eq!(ok(store.expiry("c")), Expiry::Never);
         assert_eq!(ok(store.expiry("f")), Expiry::Missing);
         assert_eq!(ok(store.expiry("g")), Expiry::Never);
         tokio::time::advance(secs(10)).await;
-        assert_eq!(
-            (ok(store.remove("a")), ok(store.remove_many(&keys[1..2]))),
-            (None, 0)
-        );
+        assert_eq!((ok(store.remove("a")), ok(store.remove_many(&keys[1..2]))), (None, 0));
         assert_eq!(ok(store.remove_matching("*")), 3);
     }
 

@@ -48,7 +48,13 @@ pub(crate) trait Store: Debug + Send + Sync + 'static {
     fn acquire<'a>(&'a self, key: &'a str, lease: Bytes, life: Duration) -> Reply<'a, Option<Bytes>>;
 
     /// Replaces the whole value if the one there starts with `seen`. True if it did.
-    fn swap<'a>(&'a self, key: &'a str, seen: Prefix, value: Bytes, life: Option<Duration>) -> Reply<'a, bool>;
+    fn swap<'a>(
+        &'a self,
+        key: &'a str,
+        seen: Prefix,
+        value: Bytes,
+        life: Option<Duration>,
+    ) -> Reply<'a, bool>;
 
     /// Overwrites the head of the value if it starts with `seen`; the rest and the life stay.
     fn stamp<'a>(&'a self, key: &'a str, seen: Prefix, head: Bytes) -> Reply<'a, bool>;

@@ -52,8 +52,7 @@ impl Slot {
     }
 
     pub(super) fn expiry(&self) -> Expiry {
-        self.end
-            .map_or(Expiry::Never, |end| Expiry::In(end - Instant::now()))
+        self.end.map_or(Expiry::Never, |end| Expiry::In(end - Instant::now()))
     }
 }
 
@@ -154,8 +153,7 @@ impl Shard {
         let refused = |text: &str| StoreError::Refused(text.to_owned());
         let old = self.live(key);
         let number = old.as_ref().map_or(Some(0), |slot| integer(&slot.value));
-        let number =
-            number.ok_or_else(|| refused("ERR value is not an integer or out of range"))?;
+        let number = number.ok_or_else(|| refused("ERR value is not an integer or out of range"))?;
         let sum = number.checked_add(by);
         let sum = sum.ok_or_else(|| refused("ERR increment or decrement would overflow"))?;
         let mut slot = Slot::new(sum.to_string().into(), life);
@@ -209,17 +207,7 @@ mod tests {
             shard.increment("n", by, None)
         };
         let not = refused("ERR value is not an integer or out of range");
-        for value in [
-            "",
-            "+1",
-            "01",
-            "-0",
-            " 1",
-            "1 ",
-            "1.0",
-            "9223372036854775808",
-            "\u{e9}",
-        ] {
+        for value in ["", "+1", "01", "-0", " 1", "1 ", "1.0", "9223372036854775808", "\u{e9}"] {
             assert_eq!(add(value.as_bytes(), 1), not, "{value}");
         }
         assert_eq!(add(&fresh(Kind::Value), 1), not);

@@ -1,0 +1,17 @@
+//! All stores do alike.
+
+mod support;
+
+mod embedded {
+    async fn make() -> (cache_aside::Cache, ()) {
+        (crate::support::embedded(), ())
+    }
+    crate::conformance!(make);
+}
+
+mod embedded_with_a_namespace {
+    async fn make() -> (cache_aside::Cache, ()) {
+        (cache_aside::Cache::builder().namespace("shop").build().unwrap(), ())
+    }
+    crate::conformance!(make);
+}

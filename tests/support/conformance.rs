@@ -1,0 +1,253 @@
+//! What every store does alike. Each check is given a cache over an empty store.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use cache_aside::{Cache, CacheError, CacheManager, Expiry, Ttl};
+use serde::{Deserialize, Serialize};
+
+use super::{Loads, ms, secs};
+
+type Checked = Result<(), CacheError>;
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+struct User {
+    id: i64,
+    name: String,
+    tags: Vec<String>,
+}
+
+fn user(id: i64) -> User {
+    User { id, name: "Ada".into(), tags: vec!["a".into()] }
+}
+
+pub async fn values_come_back(cache: Cache) -> Checked {
+    assert_eq!(cache.get::<User>("user:1").await?, None);
+    cache.set("user:1", &user(1), Ttl::Default).await?;
+    assert_eq!(cache.get::<User>("user:1").await?, Some(user(1)));
+    cache.set("user:1", &user(2), Ttl::Never).await?;
+    assert_eq!(cache.get::<User>("user:1").await?, Some(user(2)));
+    cache.set("map", &BTreeMap::from([("k", 1.5)]), secs(9)).await?;
+    assert_eq!(cache.get::<BTreeMap<String, f64>>("map").await?.unwrap()["k"], 1.5);
+    cache.set("text", "plain", secs(9)).await?;
+    assert_eq!(cache.get::<String>("text").await?.as_deref(), Some("plain"));
+    cache.set("none", &None::<u8>, secs(9)).await?;
+    assert_eq!(cache.get::<Option<u8>>("none").await?, Some(None));
+    Ok(())
+}
+
+pub async fn what_does_not_decode_is_a_miss_and_stays(cache: Cache) -> Checked {
+    cache.set("k", "text", secs(9)).await?;
+    assert_eq!(cache.get::<u64>("k").await?, None);
+    assert_eq!(cache.get::<String>("k").await?.as_deref(), Some("text"));
+    assert_eq!(cache.get_or_set::<u64, _, _>("k", secs(9), || async { 7 }).await?, 7);
+    assert_eq!(cache.get::<String>("k").await?.as_deref(), Some("text"));
+    Ok(())
+}
+
+pub async fn keys_are_deleted_once(cache: Cache) -> Checked {
+    cache.set("k", &1, Ttl::Default).await?;
+    assert!(cache.exists("k").await?);
+    assert!(cache.delete("k").await?);
+    assert!(!cache.delete("k").await?);
+    assert!(!cache.exists("k").await?);
+    Ok(())
+}
+
+pub async fn lives_end(cache: Cache) -> Checked {
+    cache.set("short", &1, ms(150)).await?;
+    cache.set("long", &1, secs(60)).await?;
+    cache.set("ever", &1, Ttl::Never).await?;
+    assert!(matches!(cache.ttl("short").await?, Expiry::In(left) if left <= ms(150)));
+    assert!(matches!(cache.ttl("long").await?, Expiry::In(left) if left > secs(50) && left <= secs(60)));
+    assert_eq!(cache.ttl("ever").await?, Expiry::Never);
+    assert_eq!(cache.ttl("nothing").await?, Expiry::Missing);
+    tokio::time::sleep(ms(250)).await;
+    assert_eq!(cache.get::<u8>("short").await?, None);
+    assert_eq!(cache.ttl("short").await?, Expiry::Missing);
+    assert_eq!(cache.get::<u8>("long").await?, Some(1));
+    Ok(())
+}
+
+pub async fn lives_are_changed(cache: Cache) -> Checked {
+    assert!(!cache.expire("k", secs(5)).await?);
+    cache.set("k", &1, Ttl::Never).await?;
+    assert!(cache.expire("k", secs(5)).await?);
+    assert!(matches!(cache.ttl("k").await?, Expiry::In(left) if left <= secs(5)));
+    assert!(cache.expire("k", Ttl::Never).await?);
+    assert_eq!(cache.ttl("k").await?, Expiry::Never);
+    assert!(cache.expire("k", Duration::ZERO).await?);
+    assert!(!cache.exists("k").await?);
+    cache.set("k", &1, secs(5)).await?;
+    cache.set("k", &2, Duration::ZERO).await?;
+    assert_eq!(cache.get::<u8>("k").await?, None, "a life of zero leaves nothing older behind");
+    cache.set("tiny", &1, Duration::from_nanos(1)).await?;
+    Ok(())
+}
+
+pub async fn integers_count(cache: Cache) -> Checked {
+    assert_eq!(cache.increment("n").await?, 1);
+    assert_eq!(cache.increment_by("n", 41).await?, 42);
+    assert_eq!(cache.decrement("n").await?, 41);
+    assert_eq!(cache.get::<i64>("n").await?, Some(41));
+    cache.set("n", &i64::MAX, secs(9)).await?;
+    assert!(matches!(cache.increment("n").await, Err(CacheError::Server(text)) if text.contains("overflow")));
+    assert!(matches!(cache.ttl("n").await?, Expiry::In(_)), "a refused increment keeps the life");
+    cache.set("s", "text", secs(9)).await?;
+    assert!(matches!(cache.increment("s").await, Err(CacheError::Server(text)) if text.contains("not an integer")));
+    assert_eq!(cache.get::<String>("s").await?.as_deref(), Some("text"));
+    Ok(())
+}
+
+pub async fn a_window_keeps_its_end(cache: Cache) -> Checked {
+    assert_eq!(cache.increment_with_ttl("w", ms(300)).await?, 1);
+    tokio::time::sleep(ms(150)).await;
+    assert_eq!(cache.increment_with_ttl("w", ms(300)).await?, 2);
+    assert!(matches!(cache.ttl("w").await?, Expiry::In(left) if left <= ms(160)), "the second call doesn't prolong it");
+    tokio::time::sleep(ms(250)).await;
+    assert_eq!(cache.increment_with_ttl("w", ms(300)).await?, 1);
+    cache.increment("bare").await?;
+    assert_eq!(cache.increment_with_ttl("bare", secs(9)).await?, 2);
+    assert!(matches!(cache.ttl("bare").await?, Expiry::In(_)), "a window without an end gets one");
+    Ok(())
+}
+
+pub async fn increments_are_atomic(cache: Cache) -> Checked {
+    let mut tasks = tokio::task::JoinSet::new();
+    for _ in 0..20 {
+        let cache = cache.clone();
+        tasks.spawn(async move {
+            for _ in 0..50 {
+                cache.increment("n").await.unwrap();
+            }
+        });
+    }
+    tasks.join_all().await;
+    assert_eq!(cache.get::<u64>("n").await?, Some(1000));
+    Ok(())
+}
+
+pub async fn globs_are_those_of_redis(cache: Cache) -> Checked {
+    let keys = ["user:1", "user:2", "user:10", "order:1", "user:[x]", "user:é", "user:*"];
+    let rows = [
+        ("user:?", 3), ("user:*", 6), ("user:[12]", 2), ("user:[^1]", 2), ("user:1*", 2), ("user:\\*", 1),
+        ("user:\\[x\\]", 1), ("*:1", 2), ("none:*", 0), ("user:[1-2]", 2), ("user:[2-1]", 2), ("", 7), ("*", 7), ("user:??", 2),
+    ];
+    for (glob, count) in rows {
+        for key in keys {
+            cache.set(key, &1, secs(60)).await?;
+        }
+        assert_eq!(cache.delete_pattern(glob).await?, count, "{glob}");
+        cache.delete_pattern("*").await?;
+    }
+    Ok(())
+}
+
+pub async fn many_at_once(cache: Cache) -> Checked {
+    cache.set_many(&[("a", 1), ("b", 2), ("c", 3)], secs(60)).await?;
+    assert_eq!(cache.get_many::<u8>(&["c", "x", "a"]).await?, [Some(3), None, Some(1)]);
+    assert!(matches!(cache.ttl("b").await?, Expiry::In(left) if left <= secs(60)));
+    cache.set_many(&[("a", 9)], Ttl::Never).await?;
+    assert_eq!(cache.ttl("a").await?, Expiry::Never);
+    cache.set_many(&[("a", 9), ("b", 9)], Duration::ZERO).await?;
+    assert_eq!(cache.get_many::<u8>(&["a", "b", "c"]).await?, [None, None, Some(3)]);
+    assert!(cache.get_many::<u8>(&[] as &[&str]).await?.is_empty());
+    cache.set_many(&[] as &[(&str, u8)], secs(1)).await?;
+    Ok(())
+}
+
+pub async fn get_or_set_loads_once(cache: Cache) -> Checked {
+    let loads = Arc::new(Loads::new());
+    let mut tasks = tokio::task::JoinSet::new();
+    for _ in 0..50 {
+        let (cache, loads) = (cache.clone(), Arc::clone(&loads));
+        tasks.spawn(async move { cache.get_or_set("k", secs(60), || loads.load(ms(50))).await.unwrap() });
+    }
+    assert_eq!(tasks.join_all().await, vec![1; 50]);
+    assert_eq!(loads.count(), 1);
+    assert_eq!(cache.get::<u64>("k").await?, Some(1), "`get` reads what `get_or_set` stored");
+    assert!(matches!(cache.ttl("k").await?, Expiry::In(left) if left <= secs(60)));
+    assert_eq!(cache.get_or_set("ever", Ttl::Never, || async { 1 }).await?, 1);
+    assert_eq!(cache.ttl("ever").await?, Expiry::Never);
+    Ok(())
+}
+
+pub async fn errors_are_not_stored(cache: Cache) -> Checked {
+    let failed = cache.try_get_or_set("k", secs(60), || async { Err::<u8, _>("down") }).await;
+    assert_eq!(failed, Err("down"));
+    assert!(!cache.exists("k").await?);
+    assert_eq!(cache.try_get_or_set("k", secs(60), || async { Ok::<_, &str>(1) }).await, Ok(1));
+    Ok(())
+}
+
+pub async fn a_load_in_progress_is_no_value(cache: Cache) -> Checked {
+    let loading = cache.clone();
+    let load = tokio::spawn(async move {
+        let loads = Loads::new();
+        loading.get_or_set("k", secs(60), || loads.load(ms(400))).await
+    });
+    tokio::time::sleep(ms(100)).await;
+    assert_eq!(cache.get::<u64>("k").await?, None);
+    assert!(!cache.exists("k").await?);
+    assert_eq!(cache.ttl("k").await?, Expiry::Missing);
+    assert!(!cache.delete("k").await?, "deleting it forgets the load, but there was no value");
+    assert_eq!(load.await.unwrap()?, 1, "its caller has the value");
+    assert_eq!(cache.get::<u64>("k").await?, None, "and the store hasn't");
+    Ok(())
+}
+
+pub async fn a_manager_keeps_to_its_prefix(cache: Cache) -> Checked {
+    let posts = CacheManager::new("posts", secs(60)).on(&cache);
+    posts.set("1", &user(1)).await?;
+    posts.set_with_ttl("2", &user(2), Ttl::Never).await?;
+    cache.set("posts", &1, secs(9)).await?;
+    assert_eq!(posts.get::<User>("1").await?, Some(user(1)));
+    assert_eq!(cache.get::<User>("posts:1").await?, Some(user(1)));
+    assert_eq!(cache.ttl("posts:2").await?, Expiry::Never);
+    assert!(posts.delete("1").await?);
+    assert_eq!(posts.get_or_set("3", || async { 3 }).await?, 3);
+    assert_eq!(posts.get_or_set_with_ttl("4", Ttl::Never, || async { 4 }).await?, 4);
+    assert_eq!(cache.ttl("posts:4").await?, Expiry::Never);
+    assert_eq!(posts.clear_all().await?, 3);
+    assert!(cache.exists("posts").await?);
+    CacheManager::new("p*", secs(60)).on(&cache).clear_all().await?;
+    assert!(cache.exists("posts").await?, "a prefix is no glob");
+    Ok(())
+}
+
+pub async fn limits_are_errors_that_lose_nothing(cache: Cache) -> Checked {
+    let long = "k".repeat(5000);
+    assert!(matches!(cache.get::<u8>(&long).await, Err(CacheError::KeyTooLong { bytes: 5000.., max: 4096 })));
+    assert_eq!(cache.try_get_or_set(&long, secs(9), || async { Ok::<_, ()>(1) }).await, Ok(1));
+    cache.set("big", &1, secs(60)).await?;
+    let huge = "x".repeat(9 << 20);
+    assert!(matches!(cache.set("big", &huge, secs(60)).await, Err(CacheError::ValueTooLarge { .. })));
+    assert_eq!(cache.get::<u8>("big").await?, Some(1), "what is stored stays");
+    assert_eq!(cache.get_or_set("huge", secs(60), || async { huge.clone() }).await?.len(), huge.len());
+    assert!(!cache.exists("huge").await?);
+    let unwritable = std::collections::HashMap::from([((1, 2), 3)]);
+    assert!(matches!(cache.set("big", &unwritable, secs(60)).await, Err(CacheError::Serialize(_))));
+    cache.ping().await
+}
+
+/// Every check by name, each as a test of its own: `conformance!(make_cache)` where `make_cache` is
+/// an async function that gives a cache and whatever must live as long.
+#[macro_export]
+macro_rules! conformance {
+    ($make:path) => {
+        $crate::conformance! { $make:
+            values_come_back what_does_not_decode_is_a_miss_and_stays keys_are_deleted_once lives_end
+            lives_are_changed integers_count a_window_keeps_its_end increments_are_atomic
+            globs_are_those_of_redis many_at_once get_or_set_loads_once errors_are_not_stored
+            a_load_in_progress_is_no_value a_manager_keeps_to_its_prefix limits_are_errors_that_lose_nothing
+        }
+    };
+    ($make:path: $($check:ident)*) => { $(
+        #[tokio::test]
+        async fn $check() {
+            let (cache, _kept) = $make().await;
+            $crate::support::conformance::$check(cache).await.unwrap();
+        }
+    )* };
+}
