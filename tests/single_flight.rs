@@ -53,7 +53,14 @@ async fn a_load_older_than_an_invalidation_is_never_stored() {
     let cache = embedded();
     let loading = tokio::spawn({
         let cache = cache.clone();
-        async move { cache.get_or_set("k", secs(60), || async { tokio::time::sleep(ms(100)).await; 1 }).await }
+        async move {
+            cache
+                .get_or_set("k", secs(60), || async {
+                    tokio::time::sleep(ms(100)).await;
+                    1
+                })
+                .await
+        }
     });
     tokio::time::sleep(ms(10)).await;
     cache.delete_pattern("*").await.unwrap();
@@ -120,7 +127,10 @@ async fn errors_are_each_callers_own() {
     for _ in 0..10 {
         let (cache, loads) = (cache.clone(), Arc::clone(&loads));
         tasks.spawn(async move {
-            cache.try_get_or_set("k", secs(60), || async { Err::<u8, u64>(loads.load(ms(100)).await) }).await.unwrap_err()
+            cache
+                .try_get_or_set("k", secs(60), || async { Err::<u8, u64>(loads.load(ms(100)).await) })
+                .await
+                .unwrap_err()
         });
     }
     let mut errors = tasks.join_all().await;
@@ -137,7 +147,12 @@ async fn a_panic_is_its_own_callers_and_frees_the_lease_at_once() {
     let panicking = tokio::spawn({
         let cache = cache.clone();
         async move {
-            cache.get_or_set::<u8, _, _>("k", secs(60), || async { tokio::time::sleep(ms(100)).await; panic!("boom") }).await
+            cache
+                .get_or_set::<u8, _, _>("k", secs(60), || async {
+                    tokio::time::sleep(ms(100)).await;
+                    panic!("boom")
+                })
+                .await
         }
     });
     tokio::time::sleep(ms(10)).await;

@@ -9,7 +9,7 @@ use crate::item::{FnItem, Macro};
 use crate::site::Site;
 use proc_macro2::TokenStream;
 
-pub(crate) fn cache(args: TokenStream, item: TokenStream) -> TokenStream {
+pub(crate) fn cache(args: TokenStream, item: &TokenStream) -> TokenStream {
     decorate(Macro::Cache, item, |item, errors| {
         let args = CacheArgs::parse(args, errors);
         check::function(Macro::Cache, item, errors);
@@ -19,26 +19,24 @@ pub(crate) fn cache(args: TokenStream, item: TokenStream) -> TokenStream {
     })
 }
 
-pub(crate) fn cache_invalidate(args: TokenStream, item: TokenStream) -> TokenStream {
+pub(crate) fn cache_invalidate(args: TokenStream, item: &TokenStream) -> TokenStream {
     decorate(Macro::Invalidate, item, |item, errors| {
         let args = InvalidateArgs::parse(args, errors);
         check::function(Macro::Invalidate, item, errors);
         let invalidation = Invalidation::resolve(args, item, errors);
-        errors
-            .is_empty()
-            .then(|| expand::invalidate(&invalidation, item))
+        errors.is_empty().then(|| expand::invalidate(&invalidation, item))
     })
 }
 
 /// After a mistake the function stays as it was written, so that callers and the IDE go on.
 fn decorate(
     speaker: Macro,
-    tokens: TokenStream,
+    tokens: &TokenStream,
     work: impl FnOnce(&FnItem, &mut Errors) -> Option<TokenStream>,
 ) -> TokenStream {
     let item: FnItem = match syn::parse2(tokens.clone()) {
         Ok(item) => item,
-        Err(error) => return expand::broken(&not_a_function(speaker, &tokens, error), &tokens),
+        Err(error) => return expand::broken(&not_a_function(speaker, tokens, error), tokens),
     };
     let mut errors = Errors::default();
     let expansion = work(&item, &mut errors);
@@ -70,30 +68,21 @@ mod tests {
                 id
             }
         );
-        for args in [
-            quote!(ttl = ),
-            quote!(ttl = 0),
-            quote!(key = "{"),
-            quote!(,),
-            quote!(skip(), skip(x)),
-        ] {
+        for args in [quote!(ttl = ), quote!(ttl = 0), quote!(key = "{"), quote!(,), quote!(skip(), skip(x))] {
             let shown = args.to_string();
-            let made = cache(args, item.clone()).to_string();
+            let made = cache(args, &item).to_string();
             assert!(made.contains("compile_error"), "{shown}: {made}");
             assert!(made.ends_with(&item.to_string()), "{shown}: {made}");
         }
-        let made = cache_invalidate(quote!(), item.clone()).to_string();
-        assert!(
-            made.contains("compile_error") && made.ends_with(&item.to_string()),
-            "{made}"
-        );
+        let made = cache_invalidate(quote!(), &item).to_string();
+        assert!(made.contains("compile_error") && made.ends_with(&item.to_string()), "{made}");
     }
 
     #[test]
     fn two_mistakes_are_two_errors() {
         let made = cache(
             quote!(tll = 5, skip(dv)),
-            quote!(
+            &quote!(
                 async fn f(db: u64) -> u64 {
                     1
                 }
@@ -108,18 +97,12 @@ mod tests {
         let item = quote!(
             struct User;
         );
-        let made = cache(quote!(), item.clone()).to_string();
-        assert!(
-            made.contains("goes on an async function") && made.ends_with(&item.to_string()),
-            "{made}"
-        );
+        let made = cache(quote!(), &item).to_string();
+        assert!(made.contains("goes on an async function") && made.ends_with(&item.to_string()), "{made}");
         let method = quote!(
             async fn f(&self) -> u8;
         );
-        let made = cache(quote!(), method.clone()).to_string();
-        assert!(
-            made.contains("has no body") && made.ends_with(&method.to_string()),
-            "{made}"
-        );
+        let made = cache(quote!(), &method).to_string();
+        assert!(made.contains("has no body") && made.ends_with(&method.to_string()), "{made}");
     }
 }

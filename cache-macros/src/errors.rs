@@ -68,15 +68,20 @@ fn nearest<'a>(written: &str, known: &[&'a str]) -> Option<&'a str> {
         .iter()
         .copied()
         .filter(|name| distance(name) <= allowed(name))
-        .min_by_key(|name| distance(name));
+        .min_by_key(|name| (distance(name), letters(name) != letters(written)));
+    // `prefix` means `key_prefix`, if nothing else has it.
     let part = || {
-        let mut parts = known
-            .iter()
-            .copied()
-            .filter(|name| written.len() >= 3 && name.contains(written));
+        let mut parts = known.iter().copied().filter(|name| written.len() >= 3 && name.contains(written));
         parts.next().filter(|_| parts.next().is_none())
     };
     typo.or_else(part)
+}
+
+/// The same letters in another order are the likelier slip: `bd` is `db` before it is `id`.
+fn letters(name: &str) -> Vec<char> {
+    let mut letters: Vec<char> = name.chars().collect();
+    letters.sort_unstable();
+    letters
 }
 
 #[cfg(test)]
@@ -87,15 +92,16 @@ mod tests {
 
     #[test]
     fn a_typo_gets_a_suggestion() {
-        for (written, meant) in [
-            ("kye", "key"),
-            ("tll", "ttl"),
-            ("prefix", "key_prefix"),
-            ("skips", "skip"),
-        ] {
+        for (written, meant) in [("kye", "key"), ("tll", "ttl"), ("prefix", "key_prefix"), ("skips", "skip")]
+        {
             let text = hint(written, KNOWN, "the options are");
             assert_eq!(text, format!("; did you mean `{meant}`?"), "{written}");
         }
+    }
+
+    #[test]
+    fn swapped_letters_come_first() {
+        assert_eq!(hint("bd", ["id", "db"], "the arguments are"), "; did you mean `db`?");
     }
 
     #[test]

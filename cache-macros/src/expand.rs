@@ -1,15 +1,16 @@
 //! Emits: the only room that writes the code of expansions, and it cannot fail.
 
+mod argument;
 mod helpers;
 mod invalidate;
 mod key;
 
 pub(crate) use invalidate::invalidate;
 
-use crate::args::Life;
 use crate::item::{FnItem, Shape};
 use crate::site::{Helpers, Site};
-use proc_macro2::{Span, TokenStream};
+use crate::values::Life;
+use proc_macro2::{Delimiter, Group, Span, TokenStream};
 use quote::{ToTokens, quote, quote_spanned};
 use std::time::Duration;
 use syn::{ExprClosure, Path, ReturnType, Type};
@@ -33,6 +34,7 @@ pub(crate) fn broken(error: &syn::Error, item: &TokenStream) -> TokenStream {
 /// async fn get_user(id: i64) -> Option<User> {
 ///     let kind = { use P::PlainReturn as _; P::Probe::<Option<User>>::new().kind() };
 ///     P::assert_cacheable::<_, Option<User>>(kind);
+///     let kind = { use P::UnfitReturn as _; P::Fit::<_, Option<User>>::new(kind).kind() };
 ///     let call = P::Call::new(get_user::__site()).key(|make| make.hashed(&[], &(&id,)));
 ///     P::call::<_, Option<User>, _, _, _>(
 ///         call,
@@ -48,23 +50,23 @@ pub(crate) fn cache(site: &Site, item: &FnItem) -> TokenStream {
     let p = private(site.krate.as_ref());
     let returns = returns(item);
     let kind = kind(&p, &returns);
-    let probe = probe(&p, &returns);
+    let assert = assert(&p, &returns);
+    let fit = fit(&p, &returns);
+    let checks = argument::checks(&p, site, item);
     let lives = lives(site);
     let call = key::call(&p, site, item, key::Scope::Wrapper);
     let load = load(item, &returns);
     let judge = judge(&p, site, site.unless.as_ref());
-    let run = spanned(
-        &returns,
-        |span| quote_spanned!(span=> #p::call::<_, #returns, _, _, _>),
-    );
     let wrapper = wrapper(
         item,
         made! {
             #kind
-            #probe
+            #assert
+            #fit
+            #checks
             #lives
             #call
-            #run(call, kind, #load, #judge).await
+            #p::call::<_, #returns, _, _, _>(call, kind, #load, #judge).await
         },
     );
     let helpers = match site.helpers {
@@ -77,13 +79,7 @@ pub(crate) fn cache(site: &Site, item: &FnItem) -> TokenStream {
 
 /// The function around other statements.
 fn wrapper(item: &FnItem, statements: TokenStream) -> TokenStream {
-    let FnItem {
-        attrs,
-        vis,
-        sig,
-        inner,
-        ..
-    } = item;
+    let FnItem { attrs, vis, sig, inner, .. } = item;
     let statements = match item.shape {
         Shape::Boxed(_) => made!(::std::boxed::Box::pin(async move { #statements })),
         Shape::Async | Shape::Not => statements,
@@ -93,15 +89,11 @@ fn wrapper(item: &FnItem, statements: TokenStream) -> TokenStream {
 
 /// `::cache_aside::__private`
 fn private(krate: Option<&Path>) -> TokenStream {
-    match krate {
-        Some(path) => quote!(#path::__private),
-        None => quote!(::cache_aside::__private),
-    }
+    krate.map_or_else(|| quote!(::cache_aside::__private), |path| quote!(#path::__private))
 }
 
 fn returns(item: &FnItem) -> TokenStream {
-    item.returns()
-        .map_or_else(|| quote!(()), Type::to_token_stream)
+    item.returns().map_or_else(|| quote!(()), Type::to_token_stream)
 }
 
 /// Points what the compiler has to say at the user's own token.
@@ -122,36 +114,54 @@ fn kind(p: &TokenStream, returns: &TokenStream) -> TokenStream {
     }
 }
 
-fn probe(p: &TokenStream, returns: &TokenStream) -> TokenStream {
-    let assert = spanned(
-        returns,
-        |span| quote_spanned!(span=> #p::assert_cacheable::<_, #returns>),
-    );
-    made!(#assert(kind);)
+/// Says where the return type can't be stored; what comes after goes on with a stand-in, so that it
+/// is said once.
+fn assert(p: &TokenStream, returns: &TokenStream) -> TokenStream {
+    spanned(returns, |span| quote_spanned!(span=> #p::assert_cacheable::<_, #returns>(kind);))
+}
+
+fn fit(p: &TokenStream, returns: &TokenStream) -> TokenStream {
+    made! {
+        let kind = {
+            #[allow(unused_imports)]
+            use #p::UnfitReturn as _;
+            #p::Fit::<_, #returns>::new(kind).kind()
+        };
+    }
 }
 
 /// The body as something to call: nothing of it is built on a hit.
 fn load(item: &FnItem, returns: &TokenStream) -> TokenStream {
-    let body = &item.body;
-    match (&item.shape, &item.sig.output) {
-        (Shape::Boxed(_), ReturnType::Type(_, output)) => made!(move || -> #output #body),
-        _ => {
-            let edge = edge(returns);
-            made!(move || async move { #edge #body })
-        }
+    if let (Shape::Boxed(_), ReturnType::Type(_, output)) = (&item.shape, &item.sig.output) {
+        let body = &item.body;
+        made!(move || -> #output #body)
+    } else {
+        let block = block(item, returns);
+        made!(move || async move #block)
     }
+}
+
+/// The body behind its return edge, in its own braces: nested ones would be "unnecessary".
+fn block(item: &FnItem, returns: &TokenStream) -> Group {
+    let mut tokens = edge(returns);
+    tokens.extend(item.body.stream());
+    let mut block = Group::new(Delimiter::Brace, tokens);
+    block.set_span(item.body.span());
+    block
 }
 
 /// Tells the compiler the type of the block before it reads the body, so that a wrong value is one
 /// error at that value.
 fn edge(returns: &TokenStream) -> TokenStream {
-    made! {
-        #[allow(unreachable_code)]
-        if false {
-            let returned: #returns = loop {};
-            return returned;
+    spanned(returns, |span| {
+        quote_spanned! {span=>
+            #[allow(unreachable_code)]
+            if false {
+                let returned: #returns = loop {};
+                return returned;
+            }
         }
-    }
+    })
 }
 
 /// Times to live that are expressions, evaluated before the body takes the arguments.

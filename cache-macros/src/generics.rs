@@ -14,16 +14,11 @@ pub(crate) fn counted(item: &FnItem, skipped: &BTreeSet<String>) -> BTreeSet<Str
     let mut dropped = BTreeSet::new();
     for param in &item.params {
         let is_skipped = !param.bindings.is_empty()
-            && param
-                .bindings
-                .iter()
-                .all(|name| skipped.contains(&name.to_string()));
+            && param.bindings.iter().all(|name| skipped.contains(&name.to_string()));
         let set = if is_skipped { &mut dropped } else { &mut kept };
         set.extend(names::in_type(&param.ty));
     }
-    let params: Vec<String> = parameters(&item.sig.generics)
-        .map(Ident::to_string)
-        .collect();
+    let params: Vec<String> = parameters(&item.sig.generics).map(Ident::to_string).collect();
     let mut counted: BTreeSet<String> = params.iter().cloned().collect();
     loop {
         let before = counted.len();
@@ -49,17 +44,10 @@ pub(crate) fn parameters(generics: &Generics) -> impl Iterator<Item = &Ident> {
 /// The parameters that are in use, with those bounds that speak of nothing else.
 pub(crate) fn narrow(generics: &Generics, used: &BTreeSet<String>) -> Generics {
     let all: BTreeSet<String> = generics.params.iter().map(name).collect();
-    let speaks = |of: BTreeSet<String>| {
-        of.iter()
-            .all(|name| !all.contains(name) || used.contains(name))
-    };
+    let speaks = |of: BTreeSet<String>| of.iter().all(|name| !all.contains(name) || used.contains(name));
     let speaks_bound = |bound: &TypeParamBound| speaks(names::in_type(bound));
     let mut narrow = Generics::default();
-    for param in generics
-        .params
-        .iter()
-        .filter(|param| used.contains(&name(param)))
-    {
+    for param in generics.params.iter().filter(|param| used.contains(&name(param))) {
         let mut param = param.clone();
         match &mut param {
             GenericParam::Type(param) => param.bounds = filter(&param.bounds, speaks_bound),
@@ -99,11 +87,7 @@ fn bounds_of(generics: &Generics, name: &str) -> BTreeSet<String> {
     for param in generics.type_params().filter(|param| param.ident == name) {
         found.extend(names::in_type(&param.bounds));
     }
-    for predicate in generics
-        .where_clause
-        .iter()
-        .flat_map(|clause| &clause.predicates)
-    {
+    for predicate in generics.where_clause.iter().flat_map(|clause| &clause.predicates) {
         if let WherePredicate::Type(of) = predicate
             && names::in_type(&of.bounded_ty).contains(name)
         {
@@ -135,10 +119,7 @@ mod tests {
             async fn f<'e, E, DB, T: Into<U>, U, M, const N: usize>(db: E, id: T, both: [E; N]) -> Option<U>
             where E: Executor<'e, Database = DB>, DB: Database {}
         })?;
-        assert_eq!(
-            counted(&item, &set(&["db"])),
-            set(&["E", "DB", "T", "U", "M", "N"])
-        );
+        assert_eq!(counted(&item, &set(&["db"])), set(&["E", "DB", "T", "U", "M", "N"]));
         assert_eq!(counted(&item, &set(&["db", "both"])), set(&["T", "U", "M"]));
         Ok(())
     }
@@ -150,15 +131,9 @@ mod tests {
             where E: Executor<'e>, T: 'e + Send, Vec<T>: Debug {}
         })?;
         let narrow = narrow(&item.sig.generics, &set(&["T"]));
-        assert_eq!(
-            narrow.params.to_token_stream().to_string(),
-            quote!(T: Clone).to_string()
-        );
+        assert_eq!(narrow.params.to_token_stream().to_string(), quote!(T: Clone).to_string());
         let clause = quote!(where T: Send, Vec<T>: Debug);
-        assert_eq!(
-            narrow.where_clause.to_token_stream().to_string(),
-            clause.to_string()
-        );
+        assert_eq!(narrow.where_clause.to_token_stream().to_string(), clause.to_string());
         Ok(())
     }
 }

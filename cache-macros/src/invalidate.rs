@@ -1,10 +1,12 @@
 //! `#[cache_invalidate(..)]`: its grammar and what it means.
 
-use crate::args::{Arg, Slot, each, one_of, option_name, text, value};
+use crate::args::Arg;
 use crate::errors::Errors;
 use crate::item::FnItem;
+use crate::list::{Slot, each, option_name, value};
 use crate::site::{Part, Results, fill};
 use crate::template::Template;
+use crate::values::{one_of, text};
 use proc_macro2::{Span, TokenStream};
 use syn::ext::IdentExt;
 use syn::{Expr, Ident, LitStr, Path, Token};
@@ -37,11 +39,8 @@ pub(crate) struct Invalidation {
     pub(crate) after: Vec<Vec<Part>>,
 }
 
-const OPTIONS: [(&str, &str); 3] = [
-    ("on", "on = \"always\""),
-    ("cache", "cache = &self.cache"),
-    ("crate", "crate = ::cache_aside"),
-];
+const OPTIONS: [(&str, &str); 3] =
+    [("on", "on = \"always\""), ("cache", "cache = &self.cache"), ("crate", "crate = ::cache_aside")];
 
 impl InvalidateArgs {
     pub(crate) fn parse(tokens: TokenStream, errors: &mut Errors) -> Self {
@@ -50,24 +49,16 @@ impl InvalidateArgs {
         each(tokens, errors, |input, errors| {
             if !(input.peek(Ident::peek_any) && input.peek2(Token![=])) {
                 let message = "a target is a pattern in quotes: `\"user:{id}:*\"`";
-                let target: Expr = input
-                    .parse()
-                    .map_err(|error| syn::Error::new(error.span(), message))?;
+                let target: Expr = input.parse().map_err(|error| syn::Error::new(error.span(), message))?;
                 args.targets.push(text(&target, message)?);
                 return Ok(());
             }
             let name = option_name(input, &OPTIONS)?;
-            let mut slot = Slot {
-                name: &name,
-                errors,
-            };
+            let mut slot = Slot { name: &name, errors };
             match name.to_string().as_str() {
                 "on" => {
                     let expr = value(&name, input, &OPTIONS)?;
-                    slot.set_once(
-                        &mut args.on,
-                        one_of(&expr, [("ok", On::Ok), ("always", On::Always)])?,
-                    );
+                    slot.set_once(&mut args.on, one_of(&expr, [("ok", On::Ok), ("always", On::Always)])?);
                 }
                 "cache" => slot.set_once(&mut args.cache, value(&name, input, &OPTIONS)?),
                 _ => slot.set_once(&mut args.krate, value(&name, input, &OPTIONS)?),
@@ -87,10 +78,7 @@ impl Invalidation {
                 "`#[cache_invalidate]` needs a target: write `#[cache_invalidate(\"user:*\")]`",
             );
         }
-        let targets = args
-            .targets
-            .iter()
-            .filter_map(|literal| target(literal, item, errors));
+        let targets = args.targets.iter().filter_map(|literal| target(literal, item, errors));
         let (after, before) = targets
             .collect::<Vec<_>>()
             .into_iter()
@@ -127,10 +115,7 @@ mod tests {
         let item = syn::parse2(item).unwrap_or_else(|error| panic!("{error}"));
         let invalidation = Invalidation::resolve(args, &item, &mut errors);
         let messages = errors.finish().err().into_iter().flatten();
-        (
-            invalidation,
-            messages.map(|error| error.to_string()).collect(),
-        )
+        (invalidation, messages.map(|error| error.to_string()).collect())
     }
 
     #[test]
@@ -142,10 +127,7 @@ mod tests {
             ),
         );
         assert_eq!(errors, Vec::<String>::new());
-        assert_eq!(
-            (found.before.len(), found.after.len(), found.on),
-            (2, 1, On::Always)
-        );
+        assert_eq!((found.before.len(), found.after.len(), found.on), (2, 1, On::Always));
     }
 
     #[test]
@@ -183,10 +165,7 @@ mod tests {
             )
         };
         let (_, errors) = resolve(quote!("user:{value}"), item());
-        assert!(
-            errors.len() == 1 && errors[0].contains("rename this argument"),
-            "{errors:?}"
-        );
+        assert!(errors.len() == 1 && errors[0].contains("rename this argument"), "{errors:?}");
         let (_, errors) = resolve(quote!("user:*"), item());
         assert_eq!(errors, Vec::<String>::new());
     }

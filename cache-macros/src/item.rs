@@ -6,8 +6,8 @@ use std::fmt;
 use syn::ext::IdentExt;
 use syn::parse::{Parse, ParseStream};
 use syn::{
-    AngleBracketedGenericArguments, Attribute, FnArg, GenericArgument, Pat, PatIdent,
-    PathArguments, Receiver, ReturnType, Signature, Type, TypeParamBound, Visibility, visit,
+    AngleBracketedGenericArguments, Attribute, FnArg, GenericArgument, Pat, PatIdent, PathArguments,
+    Receiver, ReturnType, Signature, Type, TypeParamBound, Visibility, visit,
 };
 
 /// Which attribute speaks.
@@ -49,10 +49,7 @@ impl Macro {
     /// Which of ours an attribute is.
     pub(crate) fn of(attr: &Attribute) -> Option<Self> {
         let path = attr.path();
-        let mut segments = path
-            .segments
-            .iter()
-            .map(|segment| segment.ident.to_string());
+        let mut segments = path.segments.iter().map(|segment| segment.ident.to_string());
         let last = segments.next_back()?;
         if segments.any(|segment| segment != "cache_aside") {
             return None;
@@ -82,10 +79,7 @@ impl Parse for FnItem {
         if input.peek(syn::Token![;]) {
             return Err(syn::Error::new(
                 sig.ident.span(),
-                format!(
-                    "`{}` has no body to wrap: put the attribute on the implementation",
-                    sig.ident
-                ),
+                format!("`{}` has no body to wrap: put the attribute on the implementation", sig.ident),
             ));
         }
         let (inner, body) = body(input)?;
@@ -97,15 +91,7 @@ impl Parse for FnItem {
             _ => Shape::Not,
         };
         let params = sig.inputs.iter().filter_map(Param::of).collect();
-        Ok(Self {
-            attrs,
-            vis,
-            sig,
-            inner,
-            body,
-            shape,
-            params,
-        })
+        Ok(Self { attrs, vis, sig, inner, body, shape, params })
     }
 }
 
@@ -113,8 +99,7 @@ impl FnItem {
     /// The type that a caller gets from `.await`; nothing for `async fn f()`.
     pub(crate) fn returns(&self) -> Option<&Type> {
         match (&self.shape, &self.sig.output) {
-            (Shape::Boxed(output), _) => Some(output),
-            (_, ReturnType::Type(_, output)) => Some(output),
+            (Shape::Boxed(output), _) | (_, ReturnType::Type(_, output)) => Some(output),
             (_, ReturnType::Default) => None,
         }
     }
@@ -172,11 +157,7 @@ impl Param {
     /// A name to pass the whole argument on by: its own, or a made one for a pattern.
     pub(crate) fn handle(&self, index: usize) -> Ident {
         match &self.pat {
-            Pat::Ident(PatIdent {
-                ident,
-                subpat: None,
-                ..
-            }) => ident.clone(),
+            Pat::Ident(PatIdent { ident, subpat: None, .. }) => ident.clone(),
             _ => format_ident!("arg{index}", span = Span::mixed_site()),
         }
     }
@@ -211,9 +192,7 @@ fn body(input: ParseStream<'_>) -> syn::Result<(TokenStream, Group)> {
 }
 
 fn made_by_async_trait(sig: &Signature) -> bool {
-    sig.generics
-        .lifetimes()
-        .any(|param| param.lifetime.ident == "async_trait")
+    sig.generics.lifetimes().any(|param| param.lifetime.ident == "async_trait")
 }
 
 /// `R` of `Pin<Box<dyn Future<Output = R> ..>>`.
@@ -226,28 +205,17 @@ fn boxed_output(ty: &Type) -> Option<&Type> {
         let TypeParamBound::Trait(bound) = bound else {
             return None;
         };
-        let last = bound
-            .path
-            .segments
-            .last()
-            .filter(|last| last.ident == "Future")?;
-        arguments(&last.arguments)?
-            .args
-            .iter()
-            .find_map(|argument| match argument {
-                GenericArgument::AssocType(assoc) if assoc.ident == "Output" => Some(&assoc.ty),
-                _ => None,
-            })
+        let last = bound.path.segments.last().filter(|last| last.ident == "Future")?;
+        arguments(&last.arguments)?.args.iter().find_map(|argument| match argument {
+            GenericArgument::AssocType(assoc) if assoc.ident == "Output" => Some(&assoc.ty),
+            _ => None,
+        })
     })
 }
 
 fn argument_of<'a>(ty: &'a Type, name: &str) -> Option<&'a Type> {
     let Type::Path(path) = ty else { return None };
-    let last = path
-        .path
-        .segments
-        .last()
-        .filter(|last| last.ident == name)?;
+    let last = path.path.segments.last().filter(|last| last.ident == name)?;
     match arguments(&last.arguments)?.args.first()? {
         GenericArgument::Type(argument) => Some(argument),
         _ => None,
@@ -274,10 +242,7 @@ mod tests {
     #[test]
     fn the_body_is_not_parsed() {
         let item = item(quote!(async fn f() -> u8 { this is (not [Rust]) }));
-        assert_eq!(
-            item.body.to_string(),
-            quote!({ this is (not [Rust]) }).to_string()
-        );
+        assert_eq!(item.body.to_string(), quote!({ this is (not [Rust]) }).to_string());
     }
 
     #[test]
@@ -288,10 +253,7 @@ mod tests {
                 1
             }
         ));
-        assert_eq!(
-            item.inner.to_string(),
-            quote!(#![allow(unused)]).to_string()
-        );
+        assert_eq!(item.inner.to_string(), quote!(#![allow(unused)]).to_string());
         assert_eq!(
             item.plain().to_string(),
             quote!(
@@ -315,19 +277,12 @@ mod tests {
     #[test]
     fn async_trait_is_recognised() {
         let of = |tokens| item(tokens).returns().map(|ty| quote!(#ty).to_string());
-        let boxed = quote!(
-            ::core::pin::Pin<
-                Box<dyn ::core::future::Future<Output = Vec<u8>> + Send + 'async_trait>,
-            >
-        );
-        let made = item(
-            quote!(fn f<'life0, 'async_trait>(&'life0 self) -> #boxed { Box::pin(async move { 1 }) }),
-        );
+        let boxed =
+            quote!(::core::pin::Pin<Box<dyn ::core::future::Future<Output = Vec<u8>> + Send + 'async_trait>>);
+        let made =
+            item(quote!(fn f<'life0, 'async_trait>(&'life0 self) -> #boxed { Box::pin(async move { 1 }) }));
         assert!(matches!(made.shape, Shape::Boxed(_)));
-        assert_eq!(
-            made.returns().map(|ty| quote!(#ty).to_string()),
-            Some(quote!(Vec<u8>).to_string())
-        );
+        assert_eq!(made.returns().map(|ty| quote!(#ty).to_string()), Some(quote!(Vec<u8>).to_string()));
         let hand_written = quote!(fn f() -> #boxed {});
         assert!(matches!(item(hand_written).shape, Shape::Not));
         assert_eq!(
@@ -345,11 +300,7 @@ mod tests {
             fn f() {}
         });
         let found: Vec<_> = attrs.attrs.iter().map(Macro::of).collect();
-        use Macro::{Cache, Invalidate};
-        assert_eq!(
-            found,
-            [Some(Cache), Some(Cache), Some(Invalidate), None, None]
-        );
+        assert_eq!(found, [Some(Macro::Cache), Some(Macro::Cache), Some(Macro::Invalidate), None, None]);
         assert_eq!(
             attrs.plain().to_string(),
             quote!(

@@ -12,18 +12,20 @@ mod expand;
 mod generics;
 mod invalidate;
 mod item;
+mod list;
 mod names;
 mod site;
 mod template;
+mod values;
 
 /// Caches what an async function returns: `#[cache(ttl = 600, key_prefix = "user", skip(db))]`.
 #[proc_macro_attribute]
 pub fn cache(args: TokenStream, item: TokenStream) -> TokenStream {
-    entry::cache(args.into(), item.into()).into()
+    entry::cache(args.into(), &item.into()).into()
 }
 
 /// Forgets cached entries once an async function has run: `#[cache_invalidate("user:{id}:*")]`.
 #[proc_macro_attribute]
 pub fn cache_invalidate(args: TokenStream, item: TokenStream) -> TokenStream {
-    entry::cache_invalidate(args.into(), item.into()).into()
+    entry::cache_invalidate(args.into(), &item.into()).into()
 }

@@ -16,9 +16,7 @@ pub(crate) fn in_type(tokens: impl ToTokens) -> BTreeSet<String> {
 /// `::`, but what format strings capture (`"{name}"`).
 pub(crate) fn in_expr(tokens: impl ToTokens) -> BTreeSet<String> {
     let mut names = BTreeSet::new();
-    walk(tokens.to_token_stream(), &mut names, &|before| {
-        !matches!(before, Before::Dot | Before::Colons)
-    });
+    walk(tokens.to_token_stream(), &mut names, &|before| !matches!(before, Before::Dot | Before::Colons));
     names
 }
 
@@ -69,11 +67,9 @@ fn captured(literal: &str, names: &mut BTreeSet<String>) {
         return;
     }
     for part in literal.split('{').skip(1) {
-        let end = part
-            .find(|c: char| c != '_' && !c.is_alphanumeric())
-            .unwrap_or(0);
-        let named = part.starts_with(|c: char| c == '_' || c.is_alphabetic());
-        if named && part[end..].starts_with(['}', ':']) {
+        let end = part.find(|c: char| c != '_' && !c.is_alphanumeric()).unwrap_or(0);
+        let begins = part.starts_with(|c: char| c == '_' || c.is_alphabetic());
+        if begins && part[end..].starts_with(['}', ':']) {
             names.insert(part[..end].to_owned());
         }
     }

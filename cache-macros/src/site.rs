@@ -1,11 +1,12 @@
 //! What the attribute means for this function: names become arguments, defaults are settled.
 
-use crate::args::{Arg, Builder, CacheArgs, Flight, HelpersArg, Jitter, Life};
+use crate::args::{Arg, CacheArgs};
 use crate::errors::{Errors, hint};
 use crate::generics;
 use crate::item::{FnItem, Shape};
 use crate::names;
 use crate::template::{Piece, Place, Template};
+use crate::values::{Builder, Flight, HelpersArg, Jitter, Life};
 use proc_macro2::{Ident, Span};
 use std::collections::BTreeSet;
 use syn::ext::IdentExt;
@@ -28,19 +29,9 @@ pub(crate) struct Site {
 
 pub(crate) enum Key {
     Hashed(Hashed),
-    Template {
-        glob: String,
-        parts: Vec<Part>,
-    },
-    Closure {
-        closure: ExprClosure,
-        args: Vec<Ident>,
-    },
-    Path {
-        path: ExprPath,
-        this: bool,
-        args: Vec<Ident>,
-    },
+    Template { glob: String, parts: Vec<Part> },
+    Closure { closure: ExprClosure, args: Vec<Ident> },
+    Path { path: ExprPath, this: bool, args: Vec<Ident> },
 }
 
 /// A key over all arguments that are not skipped.
@@ -86,24 +77,9 @@ impl Site {
     pub(crate) fn resolve(args: CacheArgs, item: &FnItem, errors: &mut Errors) -> Option<Self> {
         let key = Key::resolve(&args, item, errors);
         let helpers = match (&args.helpers, &item.shape) {
-            (_, Shape::Boxed(_)) => Helpers::None,
-            (
-                Some(Arg {
-                    value: HelpersArg::None,
-                    ..
-                }),
-                _,
-            ) => Helpers::None,
-            (
-                Some(Arg {
-                    value: HelpersArg::Method,
-                    ..
-                }),
-                _,
-            ) => Helpers::Method,
-            (None, _)
-                if item.receiver().is_some() || names::in_type(&item.sig).contains("Self") =>
-            {
+            (_, Shape::Boxed(_)) | (Some(Arg { value: HelpersArg::None, .. }), _) => Helpers::None,
+            (Some(Arg { value: HelpersArg::Method, .. }), _) => Helpers::Method,
+            (None, _) if item.receiver().is_some() || names::in_type(&item.sig).contains("Self") => {
                 Helpers::Method
             }
             (None, _) => Helpers::Beside,
@@ -170,9 +146,7 @@ impl Key {
     fn resolve(args: &CacheArgs, item: &FnItem, errors: &mut Errors) -> Option<Self> {
         let skipped = skipped(args, item, errors);
         let kept = || {
-            let kept = item
-                .bindings()
-                .filter(|ident| !skipped.contains(&plain(ident)));
+            let kept = item.bindings().filter(|ident| !skipped.contains(&plain(ident)));
             kept.cloned().collect::<Vec<_>>()
         };
         let this = item.receiver().is_some() && !skipped.contains("self");
@@ -182,28 +156,18 @@ impl Key {
                 errors.at(&key.value, "an empty `key`: write `key = \"user:{id}\"`");
             }
             let parts = fill(&template, item, Results::None, errors)?;
-            return Some(Self::Template {
-                glob: template.glob(),
-                parts,
-            });
+            return Some(Self::Template { glob: template.glob(), parts });
         }
         match args.key_builder.as_ref().map(|arg| &arg.value) {
             Some(Builder::Closure(closure)) => {
-                let args = closure
-                    .inputs
-                    .iter()
-                    .map(|pat| parameter(pat, item, errors));
+                let args = closure.inputs.iter().map(|pat| parameter(pat, item, errors));
                 let args: Vec<_> = args.collect();
                 Some(Self::Closure {
                     closure: closure.clone(),
                     args: args.into_iter().collect::<Option<_>>()?,
                 })
             }
-            Some(Builder::Path(path)) => Some(Self::Path {
-                path: path.clone(),
-                this,
-                args: kept(),
-            }),
+            Some(Builder::Path(path)) => Some(Self::Path { path: path.clone(), this, args: kept() }),
             None => {
                 if let (Some(receiver), true, false) = (item.receiver(), this, args.broken) {
                     errors.at(receiver, "say what of `self` matters: `skip(self)` if nothing does, or a `key` such as `\"{self.tenant}:{id}\"`");
@@ -211,11 +175,7 @@ impl Key {
                 let counted = generics::counted(item, &skipped);
                 let generics = &item.sig.generics;
                 let count = |idents: Vec<&Ident>| -> Vec<Ident> {
-                    idents
-                        .into_iter()
-                        .filter(|ident| counted.contains(&ident.to_string()))
-                        .cloned()
-                        .collect()
+                    idents.into_iter().filter(|ident| counted.contains(&ident.to_string())).cloned().collect()
                 };
                 Some(Self::Hashed(Hashed {
                     prefix: args.key_prefix.as_ref().map(|prefix| prefix.value.clone()),
@@ -260,9 +220,7 @@ fn part(place: &Place, item: &FnItem, results: Results, errors: &mut Errors) -> 
     let Place { root, fields, span } = place;
     let (fields, span) = (fields.clone(), *span);
     let argument = match root.as_str() {
-        "self" => item
-            .receiver()
-            .map(|receiver| Ident::new("self", receiver.self_token.span)),
+        "self" => item.receiver().map(|receiver| Ident::new("self", receiver.self_token.span)),
         name => item.binding(name).cloned(),
     };
     match (root.as_str(), argument, results) {
@@ -279,26 +237,17 @@ fn part(place: &Place, item: &FnItem, results: Results, errors: &mut Errors) -> 
             Some(Part::Argument { root, fields, span })
         }
         ("value", None, Results::None) => {
-            errors.span(
-                span,
-                "there is no `value` yet when the key is made: name an argument",
-            );
+            errors.span(span, "there is no `value` yet when the key is made: name an argument");
             None
         }
         ("self", None, _) => {
-            errors.span(
-                span,
-                format!("`{}`: this function has no `self`", place.written()),
-            );
+            errors.span(span, format!("`{}`: this function has no `self`", place.written()));
             None
         }
         (root, None, _) => {
             let names = item.names();
             let hint = hint(root, names.iter().map(String::as_str), "the arguments are");
-            errors.span(
-                span,
-                format!("`{}` names no argument{hint}", place.written()),
-            );
+            errors.span(span, format!("`{}` names no argument{hint}", place.written()));
             None
         }
     }
@@ -327,33 +276,24 @@ fn parameter(pat: &Pat, item: &FnItem, errors: &mut Errors) -> Option<Ident> {
         Pat::Type(typed) => &*typed.pat,
         pat => pat,
     };
-    let Pat::Ident(named) = inner else {
-        errors.at(
-            pat,
-            "a parameter of `key_builder` is the name of an argument",
-        );
+    let Pat::Ident(ident) = inner else {
+        errors.at(pat, "a parameter of `key_builder` is the name of an argument");
         return None;
     };
-    let name = plain(&named.ident);
+    let name = plain(&ident.ident);
     let found = item.binding(&name).cloned();
     if found.is_none() {
         let names: Vec<String> = item.bindings().map(plain).collect();
         let hint = hint(&name, names.iter().map(String::as_str), "the arguments are");
-        errors.at(&named.ident, format!("`{name}` is not an argument{hint}"));
+        errors.at(&ident.ident, format!("`{name}` is not an argument{hint}"));
     }
     found
 }
 
 fn opaque(item: &FnItem, skipped: &BTreeSet<String>) -> Vec<Ident> {
-    let params = item
-        .params
-        .iter()
-        .filter(|param| names::in_type(&param.ty).contains("impl"));
+    let params = item.params.iter().filter(|param| names::in_type(&param.ty).contains("impl"));
     let names = params.flat_map(|param| &param.bindings);
-    names
-        .filter(|ident| !skipped.contains(&plain(ident)))
-        .cloned()
-        .collect()
+    names.filter(|ident| !skipped.contains(&plain(ident))).cloned().collect()
 }
 
 /// Whether an argument is a reference, so that `&*name` is what a reader expects by `&name`.
@@ -370,4 +310,82 @@ pub(crate) fn plain(ident: &Ident) -> String {
 
 fn value<T>(arg: Option<Arg<T>>) -> Option<T> {
     arg.map(|arg| arg.value)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proc_macro2::TokenStream;
+    use quote::quote;
+
+    fn resolve(args: TokenStream, item: TokenStream) -> Site {
+        let mut errors = Errors::default();
+        let args = CacheArgs::parse(args, &mut errors);
+        let item = syn::parse2(item).unwrap_or_else(|error| panic!("{error}"));
+        let site = Site::resolve(args, &item, &mut errors);
+        errors.finish().unwrap_or_else(|error| panic!("{error}"));
+        site.expect("there was no mistake")
+    }
+
+    #[test]
+    fn helpers_go_where_they_can() {
+        for (args, item, helpers) in [
+            (
+                quote!(),
+                quote!(
+                    async fn f(id: u8) -> u8 {}
+                ),
+                Helpers::Beside,
+            ),
+            (
+                quote!(skip(self)),
+                quote!(
+                    async fn f(&self) -> u8 {}
+                ),
+                Helpers::Method,
+            ),
+            (
+                quote!(),
+                quote!(
+                    async fn f(id: u8) -> Option<Self> {}
+                ),
+                Helpers::Method,
+            ),
+            (
+                quote!(helpers = "method"),
+                quote!(
+                    async fn f() -> u8 {}
+                ),
+                Helpers::Method,
+            ),
+            (
+                quote!(skip(self), helpers = "none"),
+                quote!(
+                    async fn f(&self) -> u8 {}
+                ),
+                Helpers::None,
+            ),
+        ] {
+            let shown = item.to_string();
+            assert_eq!(resolve(args, item).helpers, helpers, "{shown}");
+        }
+    }
+
+    #[test]
+    fn helpers_take_what_they_read() {
+        let reads = |args: TokenStream| {
+            let item = quote!(
+                async fn f(&self, a: u8, b: u8, c: u8) -> u8 {}
+            );
+            let site = resolve(args, item);
+            let names = &(&site.key_reads() | &site.cache_reads()) | &site.life_reads();
+            let known = names.into_iter().filter(|name| ["self", "a", "b", "c"].contains(&name.as_str()));
+            known.collect::<Vec<_>>().join(" ")
+        };
+        assert_eq!(reads(quote!(skip(self, b))), "a c");
+        assert_eq!(reads(quote!(key = "{self.x}:{b}")), "b self");
+        assert_eq!(reads(quote!(key_builder = |a| format!("{a}{c}"))), "a c");
+        assert_eq!(reads(quote!(key_builder = build, skip(a))), "b c self");
+        assert_eq!(reads(quote!(key = "{a}", cache = &self.cache, ttl = life(c))), "a c self");
+    }
 }

@@ -6,7 +6,6 @@ use syn::LitStr;
 
 /// Text with places to fill in.
 pub(crate) struct Template {
-    pub(crate) literal: LitStr,
     pub(crate) pieces: Vec<Piece>,
 }
 
@@ -35,10 +34,7 @@ impl Template {
                 plain.push(next);
                 at += 2;
             } else if next == '}' {
-                return error(
-                    at..at + 1,
-                    "`}` closes nothing: write `}}` for a brace".to_owned(),
-                );
+                return error(at..at + 1, "`}` closes nothing: write `}}` for a brace".to_owned());
             } else if next == '{' {
                 let Some(end) = rest.find('}') else {
                     return error(
@@ -59,10 +55,7 @@ impl Template {
                         ),
                     );
                 }
-                pieces.push(Piece::Place(Place::parse(
-                    &rest[..end],
-                    within(literal, range.clone()),
-                )?));
+                pieces.push(Piece::Place(Place::parse(&rest[..end], within(literal, range.clone()))?));
                 at = range.end;
             } else {
                 plain.push(next);
@@ -72,17 +65,7 @@ impl Template {
         if !plain.is_empty() {
             pieces.push(Piece::Text(plain));
         }
-        Ok(Self {
-            literal: literal.clone(),
-            pieces,
-        })
-    }
-
-    pub(crate) fn places(&self) -> impl Iterator<Item = &Place> {
-        self.pieces.iter().filter_map(|piece| match piece {
-            Piece::Place(place) => Some(place),
-            Piece::Text(_) => None,
-        })
+        Ok(Self { pieces })
     }
 
     /// The glob that fits every key of this template: `users:*:*`.
@@ -114,9 +97,7 @@ impl Template {
             while let Some(c) = chars.next() {
                 match c {
                     '\\' if chars.next().is_none() => {
-                        return Err(
-                            "a `\\` at the end escapes nothing: write `\\\\\\\\` for a backslash",
-                        );
+                        return Err("a `\\` at the end escapes nothing: write `\\\\\\\\` for a backslash");
                     }
                     '[' => class = true,
                     ']' => class = false,
@@ -142,9 +123,7 @@ impl Place {
         let fields: Vec<String> = parts.collect();
         let number = |part: &str| part.bytes().all(|byte| byte.is_ascii_digit());
         let name = |part: &str| {
-            part.chars()
-                .next()
-                .is_some_and(|c| c == '_' || c.is_alphabetic())
+            part.chars().next().is_some_and(|c| c == '_' || c.is_alphabetic())
                 && part.chars().all(|c| c == '_' || c.is_alphanumeric())
         };
         let field = |part: &String| !part.is_empty() && (number(part) || name(part));
@@ -176,7 +155,8 @@ fn within(literal: &LitStr, range: Range<usize>) -> Span {
     source
         .find('"')
         .filter(|quote| source[quote + 1..].starts_with(&value))
-        .and_then(|quote| token.subspan(range.start + quote + 1..range.end + quote + 1))
+        .map(|quote| quote + 1)
+        .and_then(|start| token.subspan(range.start + start..range.end + start))
         .unwrap_or_else(|| literal.span())
 }
 
@@ -203,10 +183,7 @@ mod tests {
             ("users", "'users'"),
             ("user:{id}", "'user:' {id}"),
             ("{self.tenant}:{id}", "{self.tenant} ':' {id}"),
-            (
-                "a:{pair.0}:{user.name.first}",
-                "'a:' {pair.0} ':' {user.name.first}",
-            ),
+            ("a:{pair.0}:{user.name.first}", "'a:' {pair.0} ':' {user.name.first}"),
             ("{{{id}}}", "'{' {id} '}'"),
             ("ключ:{ид}", "'ключ:' {ид}"),
         ] {
@@ -229,20 +206,13 @@ mod tests {
             ("user:{user.}", "neither an argument"),
         ] {
             let error = parse(text).err().map(|error| error.to_string());
-            assert!(
-                error.as_ref().is_some_and(|error| error.contains(says)),
-                "{text}: {error:?}"
-            );
+            assert!(error.as_ref().is_some_and(|error| error.contains(says)), "{text}: {error:?}");
         }
     }
 
     #[test]
     fn the_glob_of_a_key_escapes_its_text() {
-        let glob = |text| {
-            parse(text)
-                .map(|template| template.glob())
-                .unwrap_or_default()
-        };
+        let glob = |text| parse(text).map(|template| template.glob()).unwrap_or_default();
         assert_eq!(glob("users:{a}:{b}"), "users:*:*");
         assert_eq!(glob("a*[b]:{id}"), "a\\*\\[b\\]:*");
     }

@@ -1,11 +1,13 @@
 //! How a cache is made.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::cache::Cache;
 use crate::error::CacheError;
 use crate::settings::{DEFAULT_TTL, NAMESPACE_FORM, Settings, check_namespace, redacted};
-use crate::store::MemoryStore;
+use crate::recovery::Kept;
+use crate::store::{self, Address, LinkOptions, MemoryStore, RedisStore, Store};
 
 /// What a cache goes by.
 #[derive(Debug, Clone)]
@@ -17,6 +19,8 @@ pub(crate) struct Options {
     /// The first and the longest pause between two looks for another process' load.
     pub(crate) poll: (Duration, Duration),
     pub(crate) max_value: usize,
+    /// How long the store may take, for all that one call asks of it before it loads.
+    pub(crate) budget: Duration,
 }
 
 impl Options {
@@ -45,6 +49,9 @@ pub struct Builder {
     url: Option<String>,
     memory: u64,
     options: Options,
+    breaker: u32,
+    reconnect: (Duration, Duration),
+    retry_queue: usize,
 }
 
 impl Default for Builder {
@@ -59,7 +66,11 @@ impl Default for Builder {
                 load_deadline: Duration::from_secs(30),
                 poll: (Duration::from_millis(5), Duration::from_millis(100)),
                 max_value: 8 << 20,
+                budget: Duration::from_millis(100),
             },
+            breaker: 5,
+            reconnect: (Duration::from_millis(50), Duration::from_secs(5)),
+            retry_queue: 10_000,
         }
     }
 }
@@ -70,7 +81,7 @@ impl std::fmt::Debug for Builder {
             .field("url", &self.url.as_deref().map(redacted))
             .field("memory", &self.memory)
             .field("options", &self.options)
-            .finish()
+            .finish_non_exhaustive()
     }
 }
 
@@ -80,6 +91,13 @@ impl Builder {
         self.url = settings.redis_url();
         self.options.namespace = settings.namespace().map(str::to_owned);
         self.options.default_ttl = settings.default_ttl();
+        self
+    }
+
+    /// A Redis or Valkey server: `redis://[user:password@]host[:port][/db]`, or
+    /// `redis+unix:///path[?db=N]`. It is connected to when it is first needed.
+    pub fn redis(mut self, url: impl Into<String>) -> Self {
+        self.url = Some(url.into());
         self
     }
 
@@ -129,12 +147,39 @@ impl Builder {
         self
     }
 
+    /// How long the server may take, for all that one cached call asks of it before it loads
+    /// (100 ms). After that the call loads without it. Operations by hand have as long each.
+    pub fn store_budget(mut self, budget: Duration) -> Self {
+        self.options.budget = budget;
+        self
+    }
+
+    /// After how many operations in a row that weren't answered in time the server isn't asked any
+    /// more until it answers again (5).
+    pub fn breaker(mut self, unanswered: u32) -> Self {
+        self.breaker = unanswered;
+        self
+    }
+
+    /// The first and the longest pause between attempts to connect again (50 ms, 5 s).
+    pub fn reconnect(mut self, first: Duration, longest: Duration) -> Self {
+        self.reconnect = (first, longest);
+        self
+    }
+
+    /// How many invalidations are kept while the server can't take them (10,000). When they are
+    /// more, they become one: everything in the namespace.
+    pub fn retry_queue(mut self, invalidations: usize) -> Self {
+        self.retry_queue = invalidations;
+        self
+    }
+
     /// Makes the cache.
     ///
     /// # Errors
     /// [`CacheError::Settings`] says which value can't be used and what it should look like.
     pub fn build(self) -> Result<Cache, CacheError> {
-        let Self { url, memory, options } = self;
+        let Self { url, memory, options, breaker, reconnect, retry_queue } = self;
         if let Some(name) = &options.namespace {
             check_namespace(name).map_err(|problem| {
                 CacheError::Settings(format!("the namespace {problem}; write {NAMESPACE_FORM}"))
@@ -146,6 +191,9 @@ impl Builder {
             ("load_deadline", options.load_deadline),
             ("poll", options.poll.0),
             ("poll", options.poll.1),
+            ("store_budget", options.budget),
+            ("reconnect", reconnect.0),
+            ("reconnect", reconnect.1),
         ];
         if let Some((name, _)) = positive.iter().find(|(_, time)| *time < Duration::from_millis(1)) {
             return Err(CacheError::Settings(format!(
@@ -155,11 +203,21 @@ impl Builder {
         if options.max_value > u32::MAX as usize {
             return Err(CacheError::Settings("`value_size` is above 4 GiB; write a smaller size".to_owned()));
         }
-        match url {
-            None => Ok(Cache::over(Box::new(MemoryStore::new(memory)), options)),
-            Some(url) => {
-                Err(CacheError::Settings(format!("{}: this version has no Redis store", redacted(&url))))
-            }
+        if breaker == 0 || retry_queue == 0 {
+            return Err(CacheError::Settings("`breaker` and `retry_queue` are at least 1".to_owned()));
         }
+        let everything = match &options.namespace {
+            Some(namespace) => format!("{}:*", store::escape_literal(namespace)),
+            None => "*".to_owned(),
+        };
+        let kept = Arc::new(Kept::new(retry_queue, everything));
+        let store: Box<dyn Store> = match url {
+            None => Box::new(MemoryStore::new(memory)),
+            Some(url) => {
+                let link = LinkOptions { budget: options.budget, breaker, reconnect };
+                Box::new(RedisStore::new(Address::parse(&url)?, link, Arc::clone(&kept)))
+            }
+        };
+        Ok(Cache::over(store, options, kept))
     }
 }

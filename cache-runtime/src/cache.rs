@@ -4,24 +4,27 @@ use std::collections::HashSet;
 use std::fmt;
 use std::future::Future;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use bytes::Bytes;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use tracing::warn;
+use tracing::{error, warn};
 
 use crate::builder::{Builder, Options};
 use crate::call::through;
 use crate::codec;
-use crate::engine::{Ask, UNNAMED};
-use crate::error::CacheError;
+use crate::clock;
+use crate::error::{CacheError, StoreError};
 use crate::events::{Books, Counters, Stats};
 use crate::flight::Flights;
-use crate::key::LONGEST;
+use crate::key::{LONGEST, by_hand};
 use crate::policy::{Fate, Jitter, Life, SingleFlight, Ttl};
 use crate::record::{self, Found};
+use crate::recovery::{Kept, Target};
+use crate::sight::Ask;
 use crate::site::{Site, fingerprint};
-use crate::store::{self, Expiry, Store};
+use crate::store::{self, Expiry, Reply, Store};
 use crate::value::{OfPlain, OfResult};
 
 /// A cache: a store, a namespace, and what is going on in it.
@@ -57,6 +60,8 @@ pub(crate) struct Core {
     pub(crate) options: Options,
     pub(crate) flights: Arc<Flights>,
     counters: Counters,
+    /// Invalidations that the store couldn't take yet.
+    pub(crate) kept: Arc<Kept>,
     /// Keys that something was said about, so that it is said once.
     warned: Mutex<HashSet<String>>,
 }
@@ -76,12 +81,13 @@ impl Cache {
         Builder::default()
     }
 
-    pub(crate) fn over(store: Box<dyn Store>, options: Options) -> Self {
+    pub(crate) fn over(store: Box<dyn Store>, options: Options, kept: Arc<Kept>) -> Self {
         let core = Core {
             store,
             options,
             flights: Arc::new(Flights::new()),
             counters: Counters::new(),
+            kept,
             warned: Mutex::default(),
         };
         Self { core: Arc::new(core) }
@@ -102,7 +108,7 @@ impl Cache {
     /// don't decode as `T` count as nothing: they are left alone, and a warning is logged once.
     pub async fn get<T: DeserializeOwned>(&self, key: &str) -> Result<Option<T>, CacheError> {
         let key = self.core.full(key.to_owned())?;
-        let bytes = self.core.store.get(&key).await?;
+        let bytes = self.core.timed(self.core.store.get(&key)).await?;
         Ok(self.core.decode(&key, bytes))
     }
 
@@ -119,7 +125,7 @@ impl Cache {
         let key = self.core.full(key.to_owned())?;
         let json = codec::to_json(value, self.core.options.max_value)?;
         match self.core.life(ttl.into()) {
-            Life::For(life) => Ok(self.core.store.set(&key, json, life).await?),
+            Life::For(life) => Ok(self.core.timed(self.core.store.set(&key, json, life)).await?),
             Life::Over => self.core.invalidate_key(&key).await.map(drop),
         }
     }
@@ -150,7 +156,7 @@ impl Cache {
     /// As [`increment`](Self::increment).
     pub async fn increment_by(&self, key: &str, by: i64) -> Result<i64, CacheError> {
         let key = self.core.full(key.to_owned())?;
-        Ok(self.core.store.increment(&key, by, None).await?)
+        Ok(self.core.timed(self.core.store.increment(&key, by, None)).await?)
     }
 
     /// Takes 1 from the integer under `key`, and gives the difference.
@@ -169,7 +175,7 @@ impl Cache {
     pub async fn increment_with_ttl(&self, key: &str, ttl: impl Into<Ttl>) -> Result<i64, CacheError> {
         let key = self.core.full(key.to_owned())?;
         match self.core.life(ttl.into()) {
-            Life::For(life) => Ok(self.core.store.increment(&key, 1, life).await?),
+            Life::For(life) => Ok(self.core.timed(self.core.store.increment(&key, 1, life)).await?),
             // A window of no length counts this call alone.
             Life::Over => Ok(1),
         }
@@ -179,7 +185,7 @@ impl Cache {
     pub async fn expire(&self, key: &str, ttl: impl Into<Ttl>) -> Result<bool, CacheError> {
         let key = self.core.full(key.to_owned())?;
         match self.core.life(ttl.into()) {
-            Life::For(life) => Ok(self.core.store.expire(&key, life).await?),
+            Life::For(life) => Ok(self.core.timed(self.core.store.expire(&key, life)).await?),
             Life::Over => self.core.invalidate_key(&key).await,
         }
     }
@@ -187,7 +193,7 @@ impl Cache {
     /// What is left of the key's life. A load in progress is no value yet: missing.
     pub async fn ttl(&self, key: &str) -> Result<Expiry, CacheError> {
         let key = self.core.full(key.to_owned())?;
-        Ok(self.core.store.expiry(&key).await?)
+        Ok(self.core.timed(self.core.store.expiry(&key)).await?)
     }
 
     /// Removes every key that fits the glob (`*`, `?`, `[a-z]`, `\` before what is meant literally),
@@ -207,7 +213,7 @@ impl Cache {
     ) -> Result<Vec<Option<T>>, CacheError> {
         let keys: Vec<String> =
             keys.iter().map(|key| self.core.full(key.as_ref().to_owned())).collect::<Result<_, _>>()?;
-        let found = self.core.store.get_many(&keys).await?;
+        let found = self.core.timed(self.core.store.get_many(&keys)).await?;
         Ok(keys.iter().zip(found).map(|(key, bytes)| self.core.decode(key, bytes)).collect())
     }
 
@@ -230,10 +236,10 @@ impl Cache {
             })
             .collect::<Result<Vec<_>, CacheError>>()?;
         match self.core.life(ttl.into()) {
-            Life::For(life) => Ok(self.core.store.set_many(encoded, life).await?),
+            Life::For(life) => Ok(self.core.timed(self.core.store.set_many(encoded, life)).await?),
             Life::Over => {
                 let keys: Vec<String> = encoded.into_iter().map(|(key, _)| key).collect();
-                self.core.store.remove_many(&keys).await?;
+                self.core.timed(self.core.store.remove_many(&keys)).await?;
                 Ok(())
             }
         }
@@ -285,18 +291,25 @@ impl Cache {
 
     /// Whether the store answers.
     pub async fn ping(&self) -> Result<(), CacheError> {
-        Ok(self.core.store.ping().await?)
+        Ok(self.core.timed(self.core.store.ping()).await?)
     }
 
     /// What happened in this cache, in this process.
     pub fn stats(&self) -> Stats {
-        self.core.counters.snapshot()
+        self.core.counters.snapshot(self.core.pending())
+    }
+
+    /// Invalidations of decorated functions that wait for the store to come back. While there are
+    /// some, nothing is read from the store.
+    pub fn pending_invalidations(&self) -> u64 {
+        self.core.pending()
     }
 
     fn ask<T>(&self, key: &str) -> Result<Ask, CacheError> {
+        let key = self.core.full(key.to_owned())?;
         Ok(Ask {
-            key: self.core.full(key.to_owned())?,
-            identity: UNNAMED,
+            identity: by_hand(&key),
+            key,
             fingerprint: fingerprint::<T>(),
             version: 0,
             flight: SingleFlight::Fleet,
@@ -306,6 +319,35 @@ impl Cache {
 }
 
 impl Core {
+    /// An operation of the store, within the budget.
+    pub(crate) async fn timed<T>(&self, operation: Reply<'_, T>) -> Result<T, StoreError> {
+        self.timed_by(self.options.budget, operation).await
+    }
+
+    /// An operation of the store, for which so much time is left.
+    pub(crate) async fn timed_by<T>(&self, left: Duration, operation: Reply<'_, T>) -> Result<T, StoreError> {
+        if !self.store.is_remote() {
+            return operation.await;
+        }
+        match clock::timeout(left, operation).await {
+            Ok(answered) => answered,
+            Err(_) => {
+                self.store.overdue();
+                Err(StoreError::Timeout("no answer within the budget".to_owned()))
+            }
+        }
+    }
+
+    /// Keeps an invalidation that the store couldn't take; until it can, nothing is read from it.
+    pub(crate) fn keep(&self, target: Target) {
+        self.kept.keep(target);
+        self.store.distrust("an invalidation waits");
+    }
+
+    pub(crate) fn pending(&self) -> u64 {
+        self.kept.len() as u64
+    }
+
     /// The key under the namespace.
     pub(crate) fn full(&self, key: String) -> Result<String, CacheError> {
         let key = match &self.options.namespace {
@@ -332,12 +374,26 @@ impl Core {
         Books { function: site.map(|site| &site.counters), cache: &self.counters }
     }
 
+    /// The record under `key` is not the one that was asked for: two functions make the same key,
+    /// or the server's replies have got out of step.
+    pub(crate) fn alarm(&self, key: &str) {
+        if self.first_word(key) {
+            error!(target: "cache_aside", key, "the entry belongs to another function or to other arguments: not used");
+            self.store.distrust("a reply may be another question's");
+        }
+    }
+
+    /// Says something about a key, once.
     pub(crate) fn warn_once(&self, key: &str, what: &'static str) {
-        const MANY: usize = 1000;
-        let mut warned = self.warned.lock().unwrap_or_else(PoisonError::into_inner);
-        if warned.len() < MANY && warned.insert(key.to_owned()) {
+        if self.first_word(key) {
             warn!(target: "cache_aside", key, "{what}");
         }
+    }
+
+    fn first_word(&self, key: &str) -> bool {
+        const MANY: usize = 1000;
+        let mut warned = self.warned.lock().unwrap_or_else(PoisonError::into_inner);
+        warned.len() < MANY && warned.insert(key.to_owned())
     }
 
     /// What a look by hand makes of these bytes.

@@ -11,7 +11,7 @@ use tracing::warn;
 
 use crate::cache::Cache;
 use crate::codec;
-use crate::engine::{Ask, Pass, Step};
+use crate::engine::{Pass, Step};
 use crate::error::CacheError;
 use crate::events::Stats;
 use crate::global::{self, CacheRef};
@@ -19,6 +19,8 @@ use crate::key::{self, Key, KeyFault, KeyMaker, LONGEST, NamedKey};
 use crate::lead::encode_record;
 use crate::policy::{Fate, Life};
 use crate::record;
+use crate::recovery::Target;
+use crate::sight::Ask;
 use crate::site::{At, Site, fingerprint};
 use crate::value::{Kind, Stores};
 
@@ -170,7 +172,9 @@ pub async fn clear(call: Call) -> Result<bool, CacheError> {
     let cache = call.cache()?;
     let key = cache.core().full(call.named()?.text)?;
     cache.core().books(Some(call.at.site)).count(|book| &book.invalidations);
-    cache.core().invalidate_key(&key).await
+    let core = cache.core();
+    // It may not be lost; it is kept, and its caller is told that it isn't done yet.
+    core.invalidate_key(&key).await.inspect_err(|_| core.keep(Target::Key(key.clone())))
 }
 
 /// Forgets every entry of the function.
@@ -178,7 +182,8 @@ pub async fn clear_all(call: Call) -> Result<(), CacheError> {
     let cache = call.cache()?;
     let glob = cache.core().full_glob(&key::all_of(&call.at));
     cache.core().books(Some(call.at.site)).count(|book| &book.invalidations);
-    cache.core().invalidate_glob(&glob).await.map(drop)
+    let core = cache.core();
+    core.invalidate_glob(&glob).await.inspect_err(|_| core.keep(Target::Glob(glob.clone()))).map(drop)
 }
 
 /// The key of these arguments, without the namespace.
@@ -198,12 +203,12 @@ where
     K::Value: DeserializeOwned,
 {
     let cache = call.cache()?;
-    let mut pass = Pass::new(&cache, call.ask::<K::Value>(&cache)?, false);
+    let pass = Pass::new(&cache, call.ask::<K::Value>(&cache)?, false);
     let Some(hit) = pass.peek().await? else { return Ok(None) };
     Ok(codec::decode(&hit.payload, hit.is_none).ok().map(|value| K::join(Ok(value))))
 }
 
-/// Stores by hand; the last put wins.
+/// Stores by hand; the last put wins, but an older `version` never overwrites a newer one.
 pub async fn put<K, R, V, J>(call: Call, _kind: K, value: &V, judge: J) -> Result<(), CacheError>
 where
     K: Kind<R>,
@@ -213,16 +218,19 @@ where
 {
     let cache = call.cache()?;
     let (core, ask) = (cache.core(), call.ask::<K::Value>(&cache)?);
-    let is_none = codec::is_none(value);
+    let (site, is_none) = (call.at.site, codec::is_none(value));
     let record = encode_record(&cache, &ask, value, is_none, Duration::ZERO)?;
     // The rules are asked about what readers will get: a value that doesn't decode isn't stored.
-    let payload = record::payload(&record);
-    let read_back: K::Value = codec::decode(payload, is_none).map_err(|error| codec::blind(&error))?;
-    let site = call.at.site;
-    let fate = judge(&read_back);
+    let read_back: K::Value =
+        codec::decode(record::payload(&record), is_none).map_err(|error| codec::blind(&error))?;
+    let life = judge(&read_back).life(is_none, site.keep_none, site.jitter, core.options.default_ttl);
     drop(read_back);
-    match fate.life(is_none, site.keep_none, site.jitter, core.options.default_ttl) {
-        Life::For(life) => Ok(core.store.set(&ask.key, record, life).await?),
+    if Pass::new(&cache, ask.clone(), false).is_newer().await? {
+        core.books(Some(site)).count(|book| &book.fills_refused);
+        return Ok(());
+    }
+    match life {
+        Life::For(life) => Ok(core.timed(core.store.set(&ask.key, record, life)).await?),
         // The rules refuse this value; what stood there is older than it.
         Life::Over => core.invalidate_key(&ask.key).await.map(drop),
     }
@@ -230,7 +238,8 @@ where
 
 /// What happened to the function in this process.
 pub fn stats(at: At) -> Stats {
-    at.site.counters.snapshot()
+    let pending = global::current().map(|cache| cache.core().pending()).unwrap_or_default();
+    at.site.counters.snapshot(pending)
 }
 
 thread_local! {
@@ -247,14 +256,22 @@ pub async fn refresh<F: Future>(at: At, run: F) -> F::Output {
     std::future::poll_fn(|cx| {
         if std::mem::take(&mut first) {
             REFRESH.set(Some(site));
-            let polled = run.as_mut().poll(cx);
-            REFRESH.set(None);
-            polled
+            let _mark = Mark;
+            run.as_mut().poll(cx)
         } else {
             run.as_mut().poll(cx)
         }
     })
     .await
+}
+
+/// Takes the mark away, also when the poll panics.
+struct Mark;
+
+impl Drop for Mark {
+    fn drop(&mut self) {
+        REFRESH.set(None);
+    }
 }
 
 fn take_refresh(site: &'static Site) -> bool {

@@ -10,36 +10,20 @@
 
 use std::time::Duration;
 
-use bytes::Bytes;
-use tracing::{debug, error, warn};
+use tokio::time::Instant;
+use tracing::{debug, warn};
 
 use crate::cache::{Cache, Core};
 use crate::clock;
 use crate::error::StoreError;
 use crate::events::Books;
-use crate::flight::{Landing, Member, Seat, Turn};
-use crate::key::Identity;
+use crate::flight::{Landing, Seat, Turn};
 use crate::lead::{Hold, Lead};
 use crate::policy::SingleFlight;
-use crate::record::{self, Found, Kind, Prefix, Value};
+use crate::record::{self, Kind, Prefix};
+use crate::sight::{Ask, Hit, Origin, Sight};
 use crate::site::Site;
-
-/// What is asked for.
-#[derive(Debug, Clone)]
-pub(crate) struct Ask {
-    /// With the namespace.
-    pub(crate) key: String,
-    /// Whose entry it is; all zero for entries of no function.
-    pub(crate) identity: Identity,
-    /// The type of the value.
-    pub(crate) fingerprint: u64,
-    pub(crate) version: u32,
-    pub(crate) flight: SingleFlight,
-    pub(crate) site: Option<&'static Site>,
-}
-
-/// The identity of what `Cache::get_or_set` stores.
-pub(crate) const UNNAMED: Identity = [0; 16];
+use crate::store::Reply;
 
 /// What to do next.
 #[derive(Debug)]
@@ -50,45 +34,14 @@ pub(crate) enum Step {
     Load(Lead),
 }
 
-/// A payload to decode.
-#[derive(Debug, Clone)]
-pub(crate) struct Hit {
-    pub(crate) payload: Bytes,
-    pub(crate) is_none: bool,
-    origin: Origin,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Origin {
-    /// A record in the store.
-    Store(Prefix),
-    /// Plain JSON in the store.
-    Plain,
-    /// Another caller's load.
-    Flight,
-}
-
-/// What stands under the key, as far as this call is concerned.
-#[derive(Debug)]
-enum Sight {
-    Hit(Hit),
-    Absent,
-    /// A value that may be replaced.
-    Dead(Prefix),
-    /// Somebody loads, or puts.
-    Busy(Prefix),
-    /// Something that isn't to be touched: fenced, newer than this program, or foreign.
-    HandsOff,
-    /// The store doesn't answer.
-    Dark,
-}
-
 /// One call's way through the cache.
 #[derive(Debug)]
 pub(crate) struct Pass<'a> {
     cache: &'a Cache,
     ask: Ask,
     sight: Option<Sight>,
+    /// What is left of the store's budget.
+    left: Duration,
     refresh: bool,
     missed: bool,
 }
@@ -96,14 +49,15 @@ pub(crate) struct Pass<'a> {
 impl<'a> Pass<'a> {
     /// With `refresh`, it loads and stores whatever is there.
     pub(crate) fn new(cache: &'a Cache, ask: Ask, refresh: bool) -> Self {
-        Self { cache, ask, sight: None, refresh, missed: false }
+        Self { cache, ask, sight: None, left: cache.core().options.budget, refresh, missed: false }
     }
 
-    fn core(&self) -> &Core {
+    /// With the lifetime of the cache, so that a reply doesn't borrow the pass.
+    fn core(&self) -> &'a Core {
         self.cache.core()
     }
 
-    pub(crate) fn books(&self) -> Books<'_> {
+    fn books(&self) -> Books<'a> {
         self.core().books(self.ask.site)
     }
 
@@ -139,12 +93,20 @@ impl<'a> Pass<'a> {
     }
 
     /// The look at the store without any load: for `cached`.
-    pub(crate) async fn peek(&mut self) -> Result<Option<Hit>, StoreError> {
-        let bytes = self.core().store.get(&self.ask.key).await?;
-        Ok(match self.judge(bytes) {
+    pub(crate) async fn peek(&self) -> Result<Option<Hit>, StoreError> {
+        let core = self.core();
+        let bytes = core.timed(core.store.get(&self.ask.key)).await?;
+        Ok(match Sight::of(bytes, &self.ask, core) {
             Sight::Hit(hit) => Some(hit),
             _ => None,
         })
+    }
+
+    /// Whether a newer version of the program stored what is there.
+    pub(crate) async fn is_newer(&self) -> Result<bool, StoreError> {
+        let core = self.core();
+        let bytes = core.timed(core.store.get(&self.ask.key)).await?;
+        Ok(matches!(Sight::of(bytes, &self.ask, core), Sight::HandsOff))
     }
 
     /// The value of this hit was decoded.
@@ -155,7 +117,7 @@ impl<'a> Pass<'a> {
             Origin::Plain => books.count(|book| &book.plain_hits),
             Origin::Flight => books.count(|book| &book.coalesced),
         }
-        debug!(target: "cache_aside", key = %self.ask.key, from = ?hit.origin.name(), "hit");
+        debug!(target: "cache_aside", key = %self.ask.key, from = hit.origin.name(), "hit");
     }
 
     /// The payload of this hit didn't decode: a value of another type is dead, foreign data is left alone.
@@ -163,10 +125,8 @@ impl<'a> Pass<'a> {
         self.sight = Some(match hit.origin {
             Origin::Store(prefix) => Sight::Dead(prefix),
             Origin::Plain => {
-                self.core().warn_once(
-                    &self.ask.key,
-                    "holds something that isn't ours and doesn't decode: left alone",
-                );
+                self.core()
+                    .warn_once(&self.ask.key, "holds something that isn't ours and doesn't decode: left alone");
                 Sight::HandsOff
             }
             Origin::Flight => Sight::HandsOff,
@@ -181,9 +141,21 @@ impl<'a> Pass<'a> {
         }
     }
 
-    async fn look(&self) -> Sight {
-        match self.core().store.get(&self.ask.key).await {
-            Ok(bytes) => self.judge(bytes),
+    /// Asks the store, out of what is left of the budget.
+    async fn spend<T>(left: &mut Duration, core: &Core, operation: Reply<'_, T>) -> Result<T, StoreError> {
+        if !core.store.is_remote() {
+            return operation.await;
+        }
+        let begun = Instant::now();
+        let answer = core.timed_by(*left, operation).await;
+        *left = left.saturating_sub(begun.elapsed());
+        answer
+    }
+
+    async fn look(&mut self) -> Sight {
+        let core = self.core();
+        match Self::spend(&mut self.left, core, core.store.get(&self.ask.key)).await {
+            Ok(bytes) => Sight::of(bytes, &self.ask, core),
             Err(error) => self.failed(&error),
         }
     }
@@ -198,50 +170,19 @@ impl<'a> Pass<'a> {
         Sight::Dark
     }
 
-    fn judge(&self, bytes: Option<Bytes>) -> Sight {
-        let Some(bytes) = bytes else { return Sight::Absent };
-        match record::read(bytes) {
-            Found::Value(value) => self.judge_value(value),
-            Found::Lease(prefix) | Found::Put(prefix) => Sight::Busy(prefix),
-            Found::Torn(prefix) => Sight::Dead(prefix),
-            Found::Fence | Found::Newer => Sight::HandsOff,
-            Found::Plain(payload) => {
-                let is_none = payload == b"null"[..];
-                Sight::Hit(Hit { payload, is_none, origin: Origin::Plain })
-            }
-        }
-    }
-
-    fn judge_value(&self, value: Value) -> Sight {
-        let Value { prefix, head, payload } = value;
-        if head.identity != self.ask.identity && head.identity != UNNAMED && self.ask.identity != UNNAMED {
-            error!(target: "cache_aside", key = %self.ask.key, "the entry belongs to another function or to other arguments: not used");
-            return Sight::Dead(prefix);
-        }
-        if head.version > self.ask.version {
-            return Sight::HandsOff;
-        }
-        if head.version < self.ask.version || head.fingerprint != self.ask.fingerprint {
-            return Sight::Dead(prefix);
-        }
-        let is_none = head.flags & record::FLAG_NONE != 0;
-        Sight::Hit(Hit { payload, is_none, origin: Origin::Store(prefix) })
-    }
-
     /// Joins the flight of the key. Nothing: read again.
     async fn fly(&mut self, sight: Sight) -> Option<Step> {
-        let mut member: Member = self.core().flights.join(&self.ask.key);
+        let mut member = self.core().flights.join(self.ask.subject());
         loop {
             match member.turn() {
                 Turn::Lead { seat, orphan } => {
                     return Some(self.lead(Some(member.sit(seat)), sight, orphan).await);
                 }
-                Turn::Take(bytes) => {
-                    if let Found::Value(Value { head, payload, .. }) = record::read(bytes) {
-                        let is_none = head.flags & record::FLAG_NONE != 0;
-                        return Some(Step::Hit(Hit { payload, is_none, origin: Origin::Flight }));
-                    }
-                    return Some(Step::Load(self.alone()));
+                Turn::Take(record) => {
+                    return Some(match Hit::from_flight(record) {
+                        Some(hit) => Step::Hit(hit),
+                        None => Step::Load(self.alone()),
+                    });
                 }
                 Turn::Read => return None,
                 Turn::Alone => return Some(Step::Load(self.alone())),
@@ -260,13 +201,14 @@ impl<'a> Pass<'a> {
 
     /// Gets the lease, or finds that no load is needed.
     async fn lead(&mut self, seat: Option<Seat>, mut sight: Sight, orphan: Option<Prefix>) -> Step {
-        let deadline = clock::millis() + self.core().options.load_deadline_millis();
-        let mut pause = self.core().options.poll.0;
+        let options = &self.core().options;
+        let deadline = clock::millis() + options.load_deadline_millis();
+        let mut pause = options.poll.0;
         loop {
             if let Some(seat) = &seat {
                 seat.touch();
             }
-            sight = match sight {
+            let leased = match sight {
                 Sight::Dark | Sight::HandsOff => return Step::Load(self.with_seat(seat, None)),
                 Sight::Hit(hit) => {
                     if let Some(seat) = seat {
@@ -274,111 +216,86 @@ impl<'a> Pass<'a> {
                     }
                     return Step::Hit(hit);
                 }
-                Sight::Busy(prefix) if Some(prefix) == orphan => Sight::Dead(prefix),
-                Sight::Busy(_)
-                    if self.ask.flight != SingleFlight::Fleet
-                        || clock::millis() >= deadline
-                        || !clock::has_timers() =>
-                {
-                    return Step::Load(self.with_seat(seat, None));
-                }
+                Sight::Busy(prefix) if Some(prefix) == orphan => self.replace(prefix).await,
                 // The look that saw the lease may be older than the seat; acquiring looks again.
-                Sight::Busy(_) | Sight::Absent => {
-                    let hold = self.hold();
-                    match self
-                        .core()
-                        .store
-                        .acquire(&self.ask.key, hold.token(), self.core().options.lease)
-                        .await
-                    {
-                        Ok(None) => return Step::Load(self.with_seat(seat, Some(hold))),
-                        Ok(there) => {
-                            hold.disarm();
-                            match self.judge(there) {
-                                Sight::Busy(prefix) if Some(prefix) != orphan => {
-                                    clock::sleep_jittered(pause).await;
-                                    pause = (pause * 2).min(self.core().options.poll.1);
-                                    Sight::Busy(prefix)
-                                }
-                                sight => sight,
-                            }
-                        }
-                        // The lease may have been taken although the reply was lost: the hold releases it.
-                        Err(error) => self.failed(&error),
-                    }
-                }
-                Sight::Dead(seen) => {
-                    let hold = self.hold();
-                    let lease = self.core().options.lease;
-                    match self.core().store.swap(&self.ask.key, seen, hold.token(), Some(lease)).await {
-                        Ok(true) => return Step::Load(self.with_seat(seat, Some(hold))),
-                        Ok(false) => {
-                            hold.disarm();
-                            Sight::Absent
-                        }
-                        Err(error) => self.failed(&error),
-                    }
-                }
+                Sight::Busy(_) | Sight::Absent => self.acquire().await,
+                Sight::Dead(seen) => self.replace(seen).await,
             };
+            sight = match leased {
+                Ok(hold) => return Step::Load(self.with_seat(seat, Some(hold))),
+                Err(Sight::Busy(prefix)) if Some(prefix) != orphan => {
+                    let nobody_waits = self.ask.flight != SingleFlight::Fleet || !clock::has_timers();
+                    if nobody_waits || clock::millis() >= deadline {
+                        return Step::Load(self.with_seat(seat, None));
+                    }
+                    clock::sleep_jittered(pause).await;
+                    pause = (pause * 2).min(options.poll.1);
+                    self.left = options.budget;
+                    Sight::Busy(prefix)
+                }
+                Err(sight) => sight,
+            };
+        }
+    }
+
+    /// Puts a lease where nothing is, or says what is there.
+    async fn acquire(&mut self) -> Result<Hold, Sight> {
+        let (core, hold) = (self.core(), self.hold());
+        let operation = core.store.acquire(&self.ask.key, hold.token(), core.options.lease);
+        match Self::spend(&mut self.left, core, operation).await {
+            Ok(None) => Ok(hold),
+            Ok(there) => {
+                hold.disarm();
+                Err(Sight::of(there, &self.ask, core))
+            }
+            // The lease may be there although the reply was lost: dropping the hold releases it.
+            Err(error) => Err(self.failed(&error)),
+        }
+    }
+
+    /// Puts a lease in the place of what was seen; if that is gone, there is nothing to say but "look".
+    async fn replace(&mut self, seen: Prefix) -> Result<Hold, Sight> {
+        let (core, hold) = (self.core(), self.hold());
+        let operation = core.store.swap(&self.ask.key, seen, hold.token(), Some(core.options.lease));
+        match Self::spend(&mut self.left, core, operation).await {
+            Ok(true) => Ok(hold),
+            Ok(false) => {
+                hold.disarm();
+                Err(Sight::Absent)
+            }
+            Err(error) => Err(self.failed(&error)),
         }
     }
 
     /// The right to fill for a load that doesn't ask what is there.
     async fn lead_refresh(&mut self) -> Lead {
         self.books().count(|book| &book.refreshes);
+        // What is there may change between the look and the claim, but hardly thrice.
         for _ in 0..3 {
             let hold = match self.look().await {
                 Sight::Dark | Sight::HandsOff => break,
-                Sight::Absent => {
-                    let hold = self.hold();
-                    match self
-                        .core()
-                        .store
-                        .acquire(&self.ask.key, hold.token(), self.core().options.lease)
-                        .await
-                    {
-                        Ok(None) => Some(hold),
-                        Ok(Some(_)) => {
-                            hold.disarm();
-                            None
-                        }
-                        Err(_) => None,
-                    }
-                }
+                Sight::Absent => self.acquire().await.ok(),
                 Sight::Hit(Hit { origin: Origin::Store(seen), .. }) => self.claim(seen).await,
-                Sight::Busy(seen) | Sight::Dead(seen) => {
-                    let hold = self.hold();
-                    match self
-                        .core()
-                        .store
-                        .swap(&self.ask.key, seen, hold.token(), Some(self.core().options.lease))
-                        .await
-                    {
-                        Ok(true) => Some(hold),
-                        Ok(false) => {
-                            hold.disarm();
-                            None
-                        }
-                        Err(_) => None,
-                    }
-                }
+                Sight::Busy(seen) | Sight::Dead(seen) => self.replace(seen).await.ok(),
                 Sight::Hit(_) => {
                     // Plain JSON has no prefix to compare; an old value must not outlive this refresh.
-                    let _ = self.core().store.remove(&self.ask.key).await;
+                    let core = self.core();
+                    let _ = Self::spend(&mut self.left, core, core.store.remove(&self.ask.key)).await;
                     None
                 }
             };
-            if let Some(hold) = hold {
-                return self.with_seat(None, Some(hold));
+            if hold.is_some() {
+                return self.with_seat(None, hold);
             }
         }
         self.alone()
     }
 
     /// Marks the value as being refreshed by this call; it stays readable.
-    async fn claim(&self, seen: Prefix) -> Option<Hold> {
-        let mine = record::fresh(Kind::Value);
-        match self.core().store.stamp(&self.ask.key, seen, record::claim(mine, 0)).await {
+    async fn claim(&mut self, seen: Prefix) -> Option<Hold> {
+        let (core, mine) = (self.core(), record::fresh(Kind::Value));
+        let operation = core.store.stamp(&self.ask.key, seen, record::claim(mine, 0));
+        match Self::spend(&mut self.left, core, operation).await {
             Ok(true) => Some(Hold::claim(self.cache.clone(), self.ask.key.clone(), mine)),
             _ => None,
         }
@@ -398,19 +315,4 @@ impl<'a> Pass<'a> {
     fn alone(&self) -> Lead {
         self.with_seat(None, None)
     }
-}
-
-impl Origin {
-    fn name(self) -> &'static str {
-        match self {
-            Self::Store(_) => "store",
-            Self::Plain => "plain JSON",
-            Self::Flight => "another caller's load",
-        }
-    }
-}
-
-/// The life of a lease that outlasts a late renewal.
-pub(crate) fn renew_after(lease: Duration) -> Duration {
-    lease / 3
 }

@@ -36,10 +36,11 @@ macro_rules! counters {
                 self.bypassed.add(1);
             }
 
-            pub(crate) fn snapshot(&self) -> Stats {
+            /// The numbers now, with those that aren't counted but looked at.
+            pub(crate) fn snapshot(&self, pending_invalidations: u64) -> Stats {
                 Stats {
                     $($name: self.$name.get(),)*
-                    pending_invalidations: 0,
+                    pending_invalidations,
                     load_time: Duration::from_nanos(self.load_nanos.get()),
                 }
             }

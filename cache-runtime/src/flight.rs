@@ -23,6 +23,7 @@ use bytes::Bytes;
 use tokio::sync::Notify;
 
 use crate::clock;
+use crate::key::Identity;
 use crate::record::Prefix;
 use crate::recursion;
 
@@ -32,14 +33,24 @@ const SHARDS: usize = 16;
 #[derive(Debug)]
 pub(crate) struct Flights {
     // std mutexes: never held across an await
-    shards: [Mutex<HashMap<Arc<str>, Arc<Flight>>>; SHARDS],
+    shards: [Mutex<HashMap<Arc<Subject>, Arc<Flight>>>; SHARDS],
     hasher: RandomState,
+}
+
+/// What one flight loads. Calls of one key text that would not read each other's entries don't
+/// share a load either.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) struct Subject {
+    pub(crate) key: String,
+    pub(crate) identity: Identity,
+    pub(crate) fingerprint: u64,
+    pub(crate) version: u32,
 }
 
 /// The queue of one key.
 #[derive(Debug)]
 pub(crate) struct Flight {
-    key: Arc<str>,
+    subject: Arc<Subject>,
     state: Mutex<State>,
     bell: Notify,
     /// When the leader was last polled, by `clock::millis`.
@@ -109,19 +120,19 @@ impl Flights {
     }
 
     /// Joins the queue of this key.
-    pub(crate) fn join(self: &Arc<Self>, key: &str) -> Member {
-        let mut shard = self.shard(key);
-        let flight = match shard.get(key) {
+    pub(crate) fn join(self: &Arc<Self>, subject: Subject) -> Member {
+        let mut shard = self.shard(&subject);
+        let flight = match shard.get(&subject) {
             Some(flight) => Arc::clone(flight),
             None => {
-                let key: Arc<str> = key.into();
+                let subject = Arc::new(subject);
                 let flight = Arc::new(Flight {
-                    key: Arc::clone(&key),
+                    subject: Arc::clone(&subject),
                     state: Mutex::default(),
                     bell: Notify::new(),
                     stamp: AtomicU64::new(0),
                 });
-                shard.insert(key, Arc::clone(&flight));
+                shard.insert(subject, Arc::clone(&flight));
                 flight
             }
         };
@@ -133,8 +144,8 @@ impl Flights {
         Member { flights: Arc::clone(self), flight, loads, seen: landings, sealed }
     }
 
-    fn shard(&self, key: &str) -> MutexGuard<'_, HashMap<Arc<str>, Arc<Flight>>> {
-        let shard = usize::try_from(self.hasher.hash_one(key) % SHARDS as u64).unwrap_or(0);
+    fn shard(&self, subject: &Subject) -> MutexGuard<'_, HashMap<Arc<Subject>, Arc<Flight>>> {
+        let shard = usize::try_from(self.hasher.hash_one(subject) % SHARDS as u64).unwrap_or(0);
         self.shards[shard].lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -225,12 +236,12 @@ impl Member {
 impl Drop for Member {
     fn drop(&mut self) {
         // Lock order as in `join`: the shard, then the flight.
-        let mut shard = self.flights.shard(&self.flight.key);
+        let mut shard = self.flights.shard(&self.flight.subject);
         let mut state = self.flight.lock();
         state.members -= 1;
         if state.members == 0 {
             drop(state);
-            shard.remove(&self.flight.key);
+            shard.remove(&self.flight.subject);
         }
     }
 }

@@ -3,12 +3,14 @@
 use std::future::Future;
 use std::ops::Deref;
 use std::sync::OnceLock;
+use std::time::Duration;
 
 use tracing::error;
 
 use crate::cache::Cache;
 use crate::error::CacheError;
 use crate::settings::Settings;
+use crate::store::RedisConnection;
 
 static GLOBAL: OnceLock<Cache> = OnceLock::new();
 static BROKEN: OnceLock<String> = OnceLock::new();
@@ -91,6 +93,49 @@ pub(crate) fn current() -> Result<CacheRef, CacheError> {
             Err(problem)
         }
     }
+}
+
+/// A connection to the server of the global cache, from a pool; dropping it gives it back.
+///
+/// For everything that isn't caching: hashes, lists, sets, pipelines, blocking commands. Keys are
+/// yours: no namespace is put in front.
+///
+/// # Errors
+/// [`CacheError::NotRedis`] with the embedded store; [`CacheError::Unavailable`] or
+/// [`CacheError::Timeout`] if there is no connection within 5 s; [`CacheError::Settings`] as
+/// [`global`].
+///
+/// ```no_run
+/// # async fn ranking() -> Result<(), Box<dyn std::error::Error>> {
+/// use cache_runtime::redis::AsyncCommands;
+///
+/// let mut redis = cache_runtime::get_redis().await?;
+/// let () = redis.zadd("ranking", "ada", 42).await?;
+/// # Ok(()) }
+/// ```
+pub async fn get_redis() -> Result<RedisConnection, CacheError> {
+    let cache = current()?;
+    match cache.core().store.connection() {
+        Some(connecting) => connecting.await,
+        None => Err(CacheError::NotRedis),
+    }
+}
+
+/// Closes the connections of the global cache for good; functions run uncached from then on.
+/// Invalidations that are still kept are waited for, for at most a second.
+///
+/// With the embedded store, or without a global cache, there is nothing to close.
+pub async fn close_redis() {
+    let scoped = SCOPED.try_with(Cache::clone).ok();
+    let Some(cache) = scoped.or_else(|| GLOBAL.get().cloned()) else { return };
+    let core = cache.core();
+    for _ in 0..20 {
+        if core.kept.is_empty() {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    core.store.close();
 }
 
 impl Cache {

@@ -12,6 +12,7 @@ use crate::error::CacheError;
 use crate::global;
 use crate::key::{self, Piece};
 use crate::record;
+use crate::recovery::Target as Full;
 use crate::site;
 use crate::store;
 use crate::value::Kind;
@@ -128,7 +129,7 @@ where
 impl Core {
     /// Forgets what stands under a full key; true if it was a value.
     pub(crate) async fn invalidate_key(&self, key: &str) -> Result<bool, CacheError> {
-        let was = self.store.remove(key).await?;
+        let was = self.timed(self.store.remove(key)).await?;
         debug!(target: "cache_aside", key, "invalidated");
         Ok(was.is_some_and(|bytes| record::is_value(&bytes)))
     }
@@ -142,20 +143,28 @@ impl Core {
 
     async fn forget(&self, target: &Target) {
         self.books(None).count(|book| &book.invalidations);
-        let done = if target.is_glob {
-            self.invalidate_glob(&self.full_glob(&target.text)).await
+        let full = if target.is_glob {
+            Full::Glob(self.full_glob(&target.text))
         } else {
             match self.full(target.text.clone()) {
-                Ok(key) => self.invalidate_key(&key).await.map(u64::from),
+                Ok(key) => Full::Key(key),
                 // No entry has a key so long.
-                Err(_) => Ok(0),
+                Err(_) => return,
             }
+        };
+        let done = match &full {
+            Full::Key(key) => {
+                let removed = self.timed(self.store.remove_many(std::slice::from_ref(key))).await;
+                removed.inspect(|_| debug!(target: "cache_aside", key, "invalidated")).map_err(CacheError::from)
+            }
+            Full::Glob(glob) => self.invalidate_glob(glob).await,
         };
         match done {
             Ok(0) => warn_if_unknown(&target.shape),
             Ok(_) => {}
             Err(error) => {
-                warn!(target: "cache_aside", target = target.text, %error, "an invalidation failed")
+                warn!(target: "cache_aside", pattern = target.text, %error, "an invalidation is kept until the store can take it");
+                self.keep(full);
             }
         }
     }

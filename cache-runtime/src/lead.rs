@@ -13,12 +13,13 @@ use tracing::{debug, warn};
 use crate::cache::Cache;
 use crate::clock;
 use crate::codec;
-use crate::engine::{Ask, renew_after};
+
 use crate::error::CacheError;
 use crate::flight::{Landing, Seat};
 use crate::policy::{Fate, Jitter, Life};
 use crate::record::{self, Head, Kind, Prefix};
 use crate::recursion;
+use crate::sight::Ask;
 use serde::Serialize;
 
 /// Evidence in the store that this load may fill: a lease, or a claim on the value that is there.
@@ -64,7 +65,7 @@ impl Drop for Hold {
         if !self.settled.load(Relaxed) {
             let (cache, key, prefix) = (self.cache.clone(), std::mem::take(&mut self.key), self.prefix);
             crate::background::run(async move {
-                let released = cache.core().store.release(&key, prefix).await;
+                let released = cache.core().timed(cache.core().store.release(&key, prefix)).await;
                 if let Err(error) = released {
                     debug!(target: "cache_aside", %key, %error, "a lease wasn't released; it expires");
                 }
@@ -152,7 +153,8 @@ impl Lead {
             seat.touch();
         }
         let (lease, deadline) = (self.cache.core().options.lease, self.cache.core().options.load_deadline);
-        let every = renew_after(lease);
+        // A renewal that comes late, or fails once, still finds the lease.
+        let every = lease / 3;
         if let Some(extension) = &mut self.care.extension {
             if let Poll::Ready(_) = extension.as_mut().poll(cx) {
                 self.care.extension = None;
@@ -231,7 +233,7 @@ impl Lead {
         }
         if let (Some(hold), Life::For(life)) = (&self.hold, life) {
             // Cancel: the hold releases the lease, the seat hands over; a stored value stays.
-            match core.store.swap(&self.ask.key, hold.prefix, record.clone(), life).await {
+            match core.timed(core.store.swap(&self.ask.key, hold.prefix, record.clone(), life)).await {
                 Ok(true) => {
                     hold.disarm();
                     accepted = true;

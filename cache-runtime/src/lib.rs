@@ -24,10 +24,13 @@ mod policy;
 #[doc(hidden)]
 pub mod private;
 mod record;
+mod recovery;
 mod recursion;
 mod settings;
+mod sight;
 mod site;
 mod store;
+mod unfit;
 mod value;
 mod words;
 
@@ -35,8 +38,9 @@ pub use builder::Builder;
 pub use cache::Cache;
 pub use error::CacheError;
 pub use events::Stats;
-pub use global::{global, init};
+pub use global::{close_redis, get_redis, global, init};
 pub use manager::CacheManager;
 pub use policy::Ttl;
 pub use settings::Settings;
-pub use store::Expiry;
+pub use redis;
+pub use store::{Expiry, RedisConnection};

@@ -1,5 +1,7 @@
 //! The one door for generated code: re-exports only, and no promise to anybody else.
 
+pub use serde::Serialize;
+
 pub use crate::call::{Call, cache_key, cached, call, clear, clear_all, put, refresh, stats};
 pub use crate::error::CacheError;
 pub use crate::events::Stats;
@@ -7,5 +9,6 @@ pub use crate::invalidate::{On, Plan, invalidate};
 pub use crate::key::{Key, KeyMaker, Piece, render};
 pub use crate::policy::{Fate, Jitter, SingleFlight};
 pub use crate::site::{At, Shape, Site};
+pub use crate::unfit::{Arg, Fit, UnfitArg, UnfitReturn};
 pub use crate::value::{Cacheable, Kind, PlainReturn, Probe, Stores, assert_cacheable};
 pub use crate::words::{ask, build, type_name, type_name_of};

@@ -18,6 +18,7 @@ use serde::de::DeserializeOwned;
     note = "a borrowed result such as `&str` can't be stored: return an owned one such as `String`"
 )]
 pub trait Cacheable: Serialize + DeserializeOwned {}
+#[diagnostic::do_not_recommend] // the headline is ours, not that of a leaf
 impl<T: Serialize + DeserializeOwned> Cacheable for T {}
 
 /// Asks for [`Cacheable`] where generated code can point at the return type.

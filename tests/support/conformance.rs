@@ -95,7 +95,9 @@ pub async fn integers_count(cache: Cache) -> Checked {
     assert!(matches!(cache.increment("n").await, Err(CacheError::Server(text)) if text.contains("overflow")));
     assert!(matches!(cache.ttl("n").await?, Expiry::In(_)), "a refused increment keeps the life");
     cache.set("s", "text", secs(9)).await?;
-    assert!(matches!(cache.increment("s").await, Err(CacheError::Server(text)) if text.contains("not an integer")));
+    assert!(
+        matches!(cache.increment("s").await, Err(CacheError::Server(text)) if text.contains("not an integer"))
+    );
     assert_eq!(cache.get::<String>("s").await?.as_deref(), Some("text"));
     Ok(())
 }
@@ -104,7 +106,10 @@ pub async fn a_window_keeps_its_end(cache: Cache) -> Checked {
     assert_eq!(cache.increment_with_ttl("w", ms(300)).await?, 1);
     tokio::time::sleep(ms(150)).await;
     assert_eq!(cache.increment_with_ttl("w", ms(300)).await?, 2);
-    assert!(matches!(cache.ttl("w").await?, Expiry::In(left) if left <= ms(160)), "the second call doesn't prolong it");
+    assert!(
+        matches!(cache.ttl("w").await?, Expiry::In(left) if left <= ms(160)),
+        "the second call doesn't prolong it"
+    );
     tokio::time::sleep(ms(250)).await;
     assert_eq!(cache.increment_with_ttl("w", ms(300)).await?, 1);
     cache.increment("bare").await?;
@@ -131,8 +136,20 @@ pub async fn increments_are_atomic(cache: Cache) -> Checked {
 pub async fn globs_are_those_of_redis(cache: Cache) -> Checked {
     let keys = ["user:1", "user:2", "user:10", "order:1", "user:[x]", "user:é", "user:*"];
     let rows = [
-        ("user:?", 3), ("user:*", 6), ("user:[12]", 2), ("user:[^1]", 2), ("user:1*", 2), ("user:\\*", 1),
-        ("user:\\[x\\]", 1), ("*:1", 2), ("none:*", 0), ("user:[1-2]", 2), ("user:[2-1]", 2), ("", 7), ("*", 7), ("user:??", 2),
+        ("user:?", 3),
+        ("user:*", 6),
+        ("user:[12]", 2),
+        ("user:[^1]", 2),
+        ("user:1*", 2),
+        ("user:\\*", 1),
+        ("user:\\[x\\]", 1),
+        ("*:1", 2),
+        ("none:*", 0),
+        ("user:[1-2]", 2),
+        ("user:[2-1]", 2),
+        ("", 7),
+        ("*", 7),
+        ("user:??", 2),
     ];
     for (glob, count) in rows {
         for key in keys {

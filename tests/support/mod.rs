@@ -1,7 +1,18 @@
 //! What tests share.
-#![allow(dead_code)] // each test binary takes what it needs
+// Each test binary takes what it needs, and exports nothing.
+#![allow(dead_code, unreachable_pub)]
 
+pub mod client;
 pub mod conformance;
+mod link;
+mod net;
+mod process;
+pub mod proxy;
+pub mod resp;
+pub mod script;
+pub mod seen;
+pub mod server;
+mod tricks;
 
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use std::time::Duration;

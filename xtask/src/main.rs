@@ -1,50 +1,35 @@
-//! The project's own commands.
-//!
-//! `cargo xtask test` runs every test there is: unit, integration, UI and documentation tests, and
-//! the examples. It needs nothing but Rust and a C compiler (for the SQLite that examples use).
+//! The project's own commands. They need Rust and a C compiler (for `rusqlite` in an example), and
+//! get what else they need.
+
+mod install;
+mod run;
+mod servers;
+mod test;
+mod throwaway;
 
 use std::env;
-use std::process::{Command, ExitCode};
+use std::process::ExitCode;
 
 const USAGE: &str = "\
 usage: cargo xtask <command>
 
-  test    run every test: unit, integration, UI, documentation tests, and the examples";
+  test    find or install Redis and Valkey, then run every test: unit, integration, UI and
+          documentation tests, and the examples, on the embedded store and on Redis
+  redis   start a throw-away Redis, print its REDIS_URL, and keep it until Ctrl-C";
 
 fn main() -> ExitCode {
     let words: Vec<String> = env::args().skip(1).collect();
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     let done = match words[..] {
-        ["test"] => test(),
+        ["test"] => test::all(),
+        ["redis"] => throwaway::until_stopped(),
         _ => Err(USAGE.to_owned()),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(problem) => {
-            say(&problem);
+            run::say(&problem);
             ExitCode::FAILURE
         }
     }
-}
-
-fn test() -> Result<(), String> {
-    cargo(&["test", "--workspace", "--all-targets"])?;
-    cargo(&["test", "--workspace", "--doc"])?;
-    for example in ["quickstart", "user_service", "hot_posts"] {
-        cargo(&["run", "--quiet", "--example", example])?;
-    }
-    Ok(())
-}
-
-fn cargo(words: &[&str]) -> Result<(), String> {
-    say(&format!("> cargo {}", words.join(" ")));
-    let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let status =
-        Command::new(cargo).args(words).status().map_err(|error| format!("cargo doesn't start: {error}"))?;
-    if status.success() { Ok(()) } else { Err(format!("`cargo {}` failed", words.join(" "))) }
-}
-
-#[allow(clippy::print_stderr)] // it is a command
-fn say(text: &str) {
-    eprintln!("{text}");
 }

@@ -2,7 +2,7 @@
 //! beside a method.
 
 use super::key::{self, Scope};
-use super::{judge, kind, lives, made, probe, returns, spanned};
+use super::{fit, judge, kind, lives, made, returns};
 use crate::generics;
 use crate::item::{FnItem, Param};
 use crate::names;
@@ -18,23 +18,41 @@ pub(super) fn beside(p: &TokenStream, site: &Site, item: &FnItem) -> TokenStream
     let FnItem { vis, sig, .. } = item;
     let name = &sig.ident;
     let cfgs = cfgs(item);
-    let doc = format!(
-        "What can be done with the cache of the function `{}`.",
-        name.unraw()
-    );
+    let doc = format!("What can be done with the cache of the function `{}`.", name.unraw());
     let place = key::place(p, site, item);
     let helpers = helpers(p, site, item);
-    made! {
+    let allow = allow();
+    // What the compiler has to say of a clash, it says at the name.
+    quote_spanned! {Span::mixed_site().located_at(name.span())=>
         #(#cfgs)*
         #[doc = #doc]
         #[allow(non_camel_case_types, dead_code, missing_debug_implementations, missing_copy_implementations, unreachable_pub)]
         #vis enum #name {}
         #(#cfgs)*
+        #allow
         impl #name {
             #[doc(hidden)]
             fn __site() -> #p::At #place
             #(#helpers)*
         }
+    }
+}
+
+/// Lints that speak of the user's own types and names in code that the user did not write.
+fn allow() -> TokenStream {
+    made! {
+        #[allow(
+            dead_code,
+            deprecated,
+            unreachable_pub,
+            unused_mut,
+            unused_variables,
+            clippy::future_not_send,
+            clippy::must_use_candidate,
+            clippy::needless_pass_by_value,
+            clippy::too_many_arguments,
+            clippy::used_underscore_binding
+        )]
     }
 }
 
@@ -44,31 +62,28 @@ pub(super) fn method(p: &TokenStream, site: &Site, item: &FnItem) -> TokenStream
     let name = key::site_name(item);
     let place = key::place(p, site, item);
     let helpers = helpers(p, site, item);
-    made! {
+    quote_spanned! {Span::mixed_site().located_at(item.sig.ident.span())=>
         #(#cfgs)*
         #[doc(hidden)]
-        fn #name() -> #p::At #place
+        fn #name() -> #p::At { #place }
         #(#helpers)*
     }
 }
 
 fn cfgs(item: &FnItem) -> Vec<&syn::Attribute> {
-    item.attrs
-        .iter()
-        .filter(|attr| attr.path().is_ident("cfg"))
-        .collect()
+    item.attrs.iter().filter(|attr| attr.path().is_ident("cfg")).collect()
 }
 
 /// One helper to be.
 struct Helper<'a> {
     name: &'a str,
-    doc: &'a str,
+    doc: String,
     /// What its callers should know of errors; a helper without can't fail.
     errors: Option<&'a str>,
     is_async: bool,
     /// The arguments it takes, by the names that it reads.
     reads: &'a BTreeSet<String>,
-    /// Whether its key or its signature speak of the generic parameters that count.
+    /// Whether it makes a key, which the generic parameters that count belong to.
     keyed: bool,
     /// Whether its signature speaks of the return type.
     returning: bool,
@@ -80,144 +95,103 @@ struct Helper<'a> {
 fn helpers(p: &TokenStream, site: &Site, item: &FnItem) -> Vec<TokenStream> {
     let function = plain(&item.sig.ident);
     let returns = owned(returns(item));
-    let kind = kind(p, &returns);
-    let probe = probe(p, &returns);
+    let (kind, fit) = (kind(p, &returns), fit(p, &returns));
     let call = key::call(p, site, item, Scope::Helper);
-    let cache_reads = site.cache_reads();
-    let mut key_reads = site.key_reads();
-    key_reads.extend(cache_reads.iter().cloned());
-    let mut put_reads = site.life_reads();
-    put_reads.extend(key_reads.iter().cloned());
-    let fallible = |ty: TokenStream| made!(::core::result::Result<#ty, #p::CacheError>);
-    let unavailable = "If the cache can't be reached, or an argument has no place in a key.";
-    let at = key::at(p, site, item);
-    let helper = |helper: Helper<'_>| helper.emit(site, item);
-
-    let cached = spanned(
-        &returns,
-        |span| quote_spanned!(span=> #p::cached::<_, #returns>),
-    );
-    let put = spanned(
-        &returns,
-        |span| quote_spanned!(span=> #p::put::<_, #returns, _, _>),
-    );
     let (lives, judge) = (lives(site), judge(p, site, None));
+    let at = key::at(p, site, item);
+    let fallible = |ty: TokenStream| made!(::core::result::Result<#ty, #p::CacheError>);
+    let nothing = BTreeSet::new();
+    let cache_reads = site.cache_reads();
+    let key_reads = &site.key_reads() | &cache_reads;
+    let put_reads = &site.life_reads() | &key_reads;
+    // What most of them have in common.
+    let plain = || Helper {
+        name: "",
+        doc: String::new(),
+        errors: Some("If the cache can't be reached, or an argument has no place in a key."),
+        is_async: true,
+        reads: &key_reads,
+        keyed: true,
+        returning: false,
+        extra: TokenStream::new(),
+        output: TokenStream::new(),
+        body: TokenStream::new(),
+    };
     let mut all = vec![
-        helper(Helper {
+        Helper {
             name: "clear_cache",
-            doc: &format!(
+            doc: format!(
                 "Forgets what `{function}` returned for these arguments; true if there was a value."
             ),
-            errors: Some(unavailable),
-            is_async: true,
-            reads: &key_reads,
-            keyed: true,
-            returning: false,
-            extra: TokenStream::new(),
             output: fallible(made!(bool)),
             body: made!(#call #p::clear(call).await),
-        }),
-        helper(Helper {
+            ..plain()
+        },
+        Helper {
             name: "cache_key",
-            doc: &format!(
-                "The key of what `{function}` returns for these arguments, without the namespace."
-            ),
+            doc: format!("The key of what `{function}` returns for these arguments, without the namespace."),
             errors: Some("If an argument has no place in a key, or the key is too long."),
             is_async: false,
-            reads: &key_reads,
-            keyed: true,
-            returning: false,
-            extra: TokenStream::new(),
             output: fallible(made!(::std::string::String)),
             body: made!(#call #p::cache_key(&call)),
-        }),
-        helper(Helper {
+            ..plain()
+        },
+        Helper {
             name: "cached",
-            doc: &format!(
-                "What the cache holds of `{function}` for these arguments, without running it."
-            ),
-            errors: Some(unavailable),
-            is_async: true,
-            reads: &key_reads,
-            keyed: true,
+            doc: format!("What the cache holds of `{function}` for these arguments, without running it."),
             returning: true,
-            extra: TokenStream::new(),
             output: fallible(made!(::core::option::Option<#returns>)),
-            body: made!(#kind #probe #call #cached(call, kind).await),
-        }),
-        helper(Helper {
+            body: made!(#kind #fit #call #p::cached::<_, #returns>(call, kind).await),
+            ..plain()
+        },
+        Helper {
             name: "put_cache",
-            doc: &format!(
+            doc: format!(
                 "Stores a value as what `{function}` returns for these arguments; the last put wins."
             ),
-            errors: Some(
-                "If the cache can't be reached, or the value or an argument can't be serialised.",
-            ),
-            is_async: true,
+            errors: Some("If the cache can't be reached, or the value or an argument can't be serialised."),
             reads: &put_reads,
-            keyed: true,
             returning: true,
             extra: made!(value: &impl #p::Stores<#returns>),
             output: fallible(made!(())),
-            body: made!(#kind #probe #lives #call #put(call, kind, value, #judge).await),
-        }),
+            body: made!(#kind #fit #lives #call #p::put::<_, #returns, _, _>(call, kind, value, #judge).await),
+            ..plain()
+        },
+        Helper {
+            name: "cache_stats",
+            doc: format!("Hits, misses and loads of `{function}` in this process."),
+            errors: None,
+            is_async: false,
+            reads: &nothing,
+            keyed: false,
+            output: made!(#p::Stats),
+            body: made!(#p::stats(#at)),
+            ..plain()
+        },
     ];
     if matches!(site.key, Key::Hashed(_) | Key::Template { .. }) {
         let base = key::base(p, site, item);
-        all.push(helper(Helper {
+        all.push(Helper {
             name: "clear_cache_all",
-            doc: &format!("Forgets all that `{function}` returned, whatever the arguments."),
+            doc: format!("Forgets all that `{function}` returned, whatever the arguments."),
             errors: Some("If the cache can't be reached."),
-            is_async: true,
             reads: &cache_reads,
             keyed: false,
-            returning: false,
-            extra: TokenStream::new(),
             output: fallible(made!(())),
             body: made!(let call = #base; #p::clear_all(call).await),
-        }));
+            ..plain()
+        });
     }
-    all.push(helper(Helper {
-        name: "cache_stats",
-        doc: &format!("Hits, misses and loads of `{function}` in this process."),
-        errors: None,
-        is_async: false,
-        reads: &BTreeSet::new(),
-        keyed: false,
-        returning: false,
-        extra: TokenStream::new(),
-        output: made!(#p::Stats),
-        body: made!(#p::stats(#at)),
-    }));
-    all.push(refresh(p, site, item));
-    all
+    let helpers = all.into_iter().map(|helper| helper.emit(site, item));
+    helpers.chain([refresh(p, site, item)]).collect()
 }
 
 impl Helper<'_> {
     fn emit(self, site: &Site, item: &FnItem) -> TokenStream {
-        let Self {
-            name,
-            doc,
-            errors,
-            is_async,
-            reads,
-            keyed,
-            returning,
-            extra,
-            output,
-            body,
-        } = self;
-        let is_read = |param: &&Param| {
-            param
-                .bindings
-                .iter()
-                .any(|name| reads.contains(&plain(name)))
-        };
+        let Self { name, doc, errors, is_async, reads, keyed, returning, extra, output, body } = self;
+        let is_read = |param: &&Param| param.bindings.iter().any(|name| reads.contains(&plain(name)));
         let params: Vec<_> = item.params.iter().filter(is_read).collect();
-        let mut used: BTreeSet<String> = params
-            .iter()
-            .flat_map(|param| names::in_type(&param.ty))
-            .collect();
+        let mut used: BTreeSet<String> = params.iter().flat_map(|param| names::in_type(&param.ty)).collect();
         if returning {
             used.extend(names::in_type(output.clone()));
             used.extend(names::in_type(&extra));
@@ -225,29 +199,16 @@ impl Helper<'_> {
         if let (true, Key::Hashed(key)) = (keyed, &site.key) {
             used.extend(key.types.iter().chain(&key.consts).map(Ident::to_string));
         }
-        let this = item
-            .receiver()
-            .filter(|_| reads.contains("self"))
-            .map(|receiver| {
-                let this = receiver.self_token;
-                quote!(&#this)
-            });
-        let params = params
-            .into_iter()
-            .map(|Param { attrs, pat, ty, .. }| quote!(#(#attrs)* #pat: #ty));
+        let this = item.receiver().filter(|_| reads.contains("self")).map(|receiver| {
+            let this = receiver.self_token;
+            quote!(&#this)
+        });
+        let params = params.into_iter().map(|Param { attrs, pat, ty, .. }| quote!(#(#attrs)* #pat: #ty));
         let extra = Some(extra).filter(|extra| !extra.is_empty());
         let params = this.into_iter().chain(params).chain(extra);
         let generics = generics::narrow(&item.sig.generics, &used);
-        let head = Head {
-            name,
-            doc,
-            errors,
-            is_async,
-            site,
-            item,
-            generics: &generics,
-        };
-        head.emit(made!(#(#params),*), &output, &body)
+        let head = Head { name, doc: &doc, errors, is_async, site, item, generics: &generics };
+        head.emit(&made!(#(#params),*), &output, &body)
     }
 }
 
@@ -255,11 +216,7 @@ impl Helper<'_> {
 fn refresh(p: &TokenStream, site: &Site, item: &FnItem) -> TokenStream {
     let sig = &item.sig;
     let function = &sig.ident;
-    let handles = item
-        .params
-        .iter()
-        .enumerate()
-        .map(|(index, param)| param.handle(index));
+    let handles = item.params.iter().enumerate().map(|(index, param)| param.handle(index));
     let handles: Vec<_> = handles.collect();
     let params = item
         .params
@@ -271,9 +228,7 @@ fn refresh(p: &TokenStream, site: &Site, item: &FnItem) -> TokenStream {
         receiver.mutability = None;
         receiver.to_token_stream()
     });
-    let this = item
-        .receiver()
-        .map(|receiver| receiver.self_token.to_token_stream());
+    let this = item.receiver().map(|receiver| receiver.self_token.to_token_stream());
     let path = match site.helpers {
         Helpers::Method => made!(Self::#function),
         Helpers::Beside | Helpers::None => function.to_token_stream(),
@@ -281,11 +236,8 @@ fn refresh(p: &TokenStream, site: &Site, item: &FnItem) -> TokenStream {
     let types = generics::parameters(&sig.generics);
     // An argument of type `impl Trait` is found by inference, beside the parameters that are named.
     let turbofish = made!(::<#(#types),*>);
-    let turbofish =
-        Some(turbofish).filter(|_| generics::parameters(&sig.generics).next().is_some());
-    let args = this
-        .into_iter()
-        .chain(handles.iter().map(Ident::to_token_stream));
+    let turbofish = Some(turbofish).filter(|_| generics::parameters(&sig.generics).next().is_some());
+    let args = this.into_iter().chain(handles.iter().map(Ident::to_token_stream));
     let at = key::at(p, site, item);
     let params = receiver.into_iter().chain(params);
     let returns = returns(item);
@@ -301,11 +253,7 @@ fn refresh(p: &TokenStream, site: &Site, item: &FnItem) -> TokenStream {
         item,
         generics: &sig.generics,
     };
-    head.emit(
-        made!(#(#params),*),
-        &returns,
-        &made!(#p::refresh(#at, #path #turbofish(#(#args),*)).await),
-    )
+    head.emit(&made!(#(#params),*), &returns, &made!(#p::refresh(#at, #path #turbofish(#(#args),*)).await))
 }
 
 struct Head<'a> {
@@ -319,43 +267,27 @@ struct Head<'a> {
 }
 
 impl Head<'_> {
-    fn emit(&self, params: TokenStream, output: &TokenStream, body: &TokenStream) -> TokenStream {
+    fn emit(&self, params: &TokenStream, output: &TokenStream, body: &TokenStream) -> TokenStream {
         let FnItem { vis, sig, .. } = self.item;
         let span = Span::mixed_site().located_at(sig.ident.span());
         let name = match self.site.helpers {
-            Helpers::Method => format_ident!(
-                "{}_{}",
-                sig.ident.unraw(),
-                self.name,
-                span = sig.ident.span()
-            ),
+            Helpers::Method => format_ident!("{}_{}", sig.ident.unraw(), self.name, span = sig.ident.span()),
             Helpers::Beside | Helpers::None => Ident::new(self.name, span),
         };
         let errors = self.errors.map(|errors| format!("\n# Errors\n\n{errors}"));
         let docs = std::iter::once(self.doc).chain(errors.as_deref());
         // Helpers beside a function stand in an impl that has them already.
-        let cfgs = if self.site.helpers == Helpers::Method {
-            cfgs(self.item)
-        } else {
-            Vec::new()
+        let (cfgs, allow) = match self.site.helpers {
+            Helpers::Method => (cfgs(self.item), allow()),
+            Helpers::Beside | Helpers::None => (Vec::new(), TokenStream::new()),
         };
-        let asyncness = self.is_async.then(|| made!(async));
+        let asyncness = self.is_async.then(|| quote_spanned!(span=> async));
         let generics = self.generics;
         let clause = &generics.where_clause;
-        made! {
+        quote_spanned! {span=>
             #(#cfgs)*
             #(#[doc = #docs])*
-            #[allow(
-                dead_code,
-                deprecated,
-                unreachable_pub,
-                unused_mut,
-                unused_variables,
-                clippy::must_use_candidate,
-                clippy::needless_pass_by_value,
-                clippy::too_many_arguments,
-                clippy::used_underscore_binding
-            )]
+            #allow
             #vis #asyncness fn #name #generics(#params) -> #output #clause { #body }
         }
     }
@@ -390,9 +322,6 @@ mod tests {
     #[test]
     fn what_is_stored_borrows_from_nobody() {
         let ty = owned(quote!(Result<(Cow<'_, str>, _), Error<'a>>));
-        assert_eq!(
-            ty.to_string(),
-            quote!(Result<(Cow<'static, str>, _), Error<'a>>).to_string()
-        );
+        assert_eq!(ty.to_string(), quote!(Result<(Cow<'static, str>, _), Error<'a>>).to_string());
     }
 }

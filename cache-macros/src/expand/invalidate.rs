@@ -1,7 +1,7 @@
 //! Emits a writer that invalidates.
 
 use super::key::{piece, place_of};
-use super::{edge, kind, load, made, private, returns, wrapper};
+use super::{block, kind, load, made, private, returns, wrapper};
 use crate::invalidate::{Invalidation, On};
 use crate::item::{FnItem, Shape};
 use crate::site::Part;
@@ -37,11 +37,7 @@ pub(crate) fn invalidate(invalidation: &Invalidation, item: &FnItem) -> TokenStr
         let pieces = parts.iter().map(|part| piece(&p, part));
         made!(.pattern(&[#(#pieces),*]))
     });
-    let mut rendered = Rendered {
-        p: &p,
-        names: Vec::new(),
-        statements: TokenStream::new(),
-    };
+    let mut rendered = Rendered { p: &p, names: Vec::new(), statements: TokenStream::new() };
     let after: Vec<_> = invalidation
         .after
         .iter()
@@ -50,11 +46,7 @@ pub(crate) fn invalidate(invalidation: &Invalidation, item: &FnItem) -> TokenStr
             made!(.pattern(&[#(#pieces),*]))
         })
         .collect();
-    let value = if after.is_empty() {
-        made!(_)
-    } else {
-        made!(value)
-    };
+    let value = if after.is_empty() { made!(_) } else { made!(value) };
     let statements = &rendered.statements;
     let body = match item.shape {
         Shape::Boxed(_) => {
@@ -62,8 +54,8 @@ pub(crate) fn invalidate(invalidation: &Invalidation, item: &FnItem) -> TokenStr
             made!((#load)())
         }
         Shape::Async | Shape::Not => {
-            let (edge, body) = (edge(&returns), &item.body);
-            made!(async move { #edge #body })
+            let block = block(item, &returns);
+            made!(async move #block)
         }
     };
     wrapper(

@@ -1,13 +1,13 @@
 //! Emits the preparation of a call: where it stands, in which cache, under which key.
 
-use super::{duration, made};
-use crate::args::{Flight, Jitter};
+use super::{argument, duration, made, spanned};
 use crate::item::FnItem;
-use crate::site::{Hashed, Helpers, Key, Part, Site, is_reference, plain};
+use crate::site::{Hashed, Helpers, Key, Part, Site, is_reference};
+use crate::values::{Flight, Jitter};
 use proc_macro2::{Ident, Literal, Span, TokenStream};
 use quote::{ToTokens, format_ident, quote_spanned};
 use syn::ext::IdentExt;
-use syn::{ExprClosure, Pat, ReceiverKind, Type};
+use syn::{ExprClosure, Pat, ReceiverKind};
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Scope {
@@ -23,9 +23,15 @@ pub(super) fn call(p: &TokenStream, site: &Site, item: &FnItem, scope: Scope) ->
     let base = base(p, site, item);
     let when = site.when.iter().filter(|_| scope == Scope::Wrapper);
     let key = key(p, site, item, scope);
+    let when = when.map(|when| {
+        let statement = made!(let when: ::core::primitive::bool = #when;);
+        (statement, made!(.when(when)))
+    });
+    let (statement, when): (TokenStream, TokenStream) = when.unzip();
     made! {
+        #statement
         #[allow(clippy::used_underscore_binding)]
-        let call = #base #(.when(#when))* .key(|make| #key);
+        let call = #base #when .key(|make| #key);
     }
 }
 
@@ -63,22 +69,19 @@ pub(super) fn place(p: &TokenStream, site: &Site, item: &FnItem) -> TokenStream 
     })
 }
 
-/// `__get_user_site`
+/// Where a method's helpers are in the way, in a trait impl, the compiler shows this name first: so
+/// the name says what to write.
 pub(super) fn site_name(item: &FnItem) -> Ident {
-    format_ident!(
-        "__{}_site",
-        item.sig.ident.unraw(),
-        span = item.sig.ident.span()
-    )
+    let name = &item.sig.ident;
+    format_ident!("__{}_in_a_trait_impl_say_helpers_none", name.unraw(), span = name.span())
 }
 
 fn constants(p: &TokenStream, site: &Site, item: &FnItem) -> TokenStream {
     let name = item.sig.ident.unraw().to_string();
     let shape = match &site.key {
-        Key::Hashed(Hashed {
-            prefix: Some(prefix),
-            ..
-        }) => made!(Hashed(::core::option::Option::Some(#prefix))),
+        Key::Hashed(Hashed { prefix: Some(prefix), .. }) => {
+            made!(Hashed(::core::option::Option::Some(#prefix)))
+        }
         Key::Hashed(_) => made!(Hashed(::core::option::Option::None)),
         Key::Template { glob, .. } => made!(Template(#glob)),
         Key::Closure { .. } | Key::Path { .. } => made!(Built),
@@ -97,7 +100,7 @@ fn constants(p: &TokenStream, site: &Site, item: &FnItem) -> TokenStream {
     }
     if let Some(jitter) = &site.jitter {
         let jitter = match jitter {
-            Jitter::Percent(share) => made!(Percent(#share)),
+            Jitter::Percent(percent) => made!(Percent(#percent)),
             Jitter::UpTo(most) => {
                 let most = duration(*most);
                 made!(UpTo(#most))
@@ -121,12 +124,15 @@ fn key(p: &TokenStream, site: &Site, item: &FnItem, scope: Scope) -> TokenStream
         Key::Closure { closure, args } => {
             let args = args.iter().map(|arg| reference(item, arg));
             let build = tupled(closure);
-            made!(make.built(#p::build((#(#args,)*), #build)))
+            spanned(
+                &closure.body.to_token_stream(),
+                |span| quote_spanned!(span=> make.built(#p::build((#(#args,)*), #build))),
+            )
         }
         Key::Path { path, this, args } => {
             let this = this.then(|| this_reference(item, scope)).into_iter();
             let args = this.chain(args.iter().map(|arg| reference(item, arg)));
-            made!(make.built(#path(#(#args),*)))
+            spanned(&path.to_token_stream(), |span| quote_spanned!(span=> make.built(#path(#(#args),*))))
         }
     }
 }
@@ -136,10 +142,8 @@ fn hashed(p: &TokenStream, key: &Hashed, item: &FnItem) -> TokenStream {
     let opaque = key.opaque.iter().map(|arg| made!(#p::type_name_of(&#arg)));
     let this = key.this.then(|| made!(#p::type_name::<Self>()));
     let types = types.chain(opaque).chain(this);
-    let args = key.args.iter().map(|arg| argument(p, item, arg));
-    let args: Vec<_> = args
-        .chain(key.consts.iter().map(|value| made!(&#value)))
-        .collect();
+    let args = key.args.iter().map(|arg| argument::kept(p, item, arg));
+    let args: Vec<_> = args.chain(key.consts.iter().map(|value| made!(&#value))).collect();
     // serde's tuples end at 16.
     let args = match args.chunks(16).collect::<Vec<_>>().as_slice() {
         [] => made!(()),
@@ -149,53 +153,11 @@ fn hashed(p: &TokenStream, key: &Hashed, item: &FnItem) -> TokenStream {
             made!((#(#parts,)*))
         }
     };
-    made!(make.hashed(&[#(#types),*], &#args))
-}
-
-/// An argument of a hashed key. Where its type may lack `Serialize`, a trait of its own lets the
-/// compiler's error name the argument and say how to leave it out; what comes back is opaque, so
-/// that there is no second error.
-fn argument(p: &TokenStream, item: &FnItem, arg: &Ident) -> TokenStream {
-    if item.params.iter().any(|param| {
-        matches!(&param.pat, Pat::Ident(pat) if pat.ident == *arg) && always_fits(&param.ty)
-    }) {
-        return made!(&#arg);
-    }
-    let name = plain(arg);
-    let message =
-        format!("argument `{name}` can't be part of the key: `{{Self}}` is not `Serialize`");
-    let label = format!("leave it out: `skip({name})`");
-    let note =
-        "or derive `serde::Serialize` for it, or say by `key` or `key_builder` what of it matters";
-    let span = Span::mixed_site().located_at(arg.span());
-    let check = quote_spanned!(span=> argument);
     made!({
-        #[diagnostic::on_unimplemented(message = #message, label = #label, note = #note)]
-        trait Argument: #p::Serialize {}
-        #[diagnostic::do_not_recommend]
-        impl<T: #p::Serialize + ?Sized> Argument for T {}
-        fn argument<T: Argument + ?Sized>(value: &T) -> impl #p::Serialize + '_ { value }
-        #check
-    }(&#arg))
-}
-
-/// Types that need no check of their own. A type of the user's may bear such a name: then the
-/// error is the compiler's, and as right.
-fn always_fits(ty: &Type) -> bool {
-    const NAMES: [&str; 17] = [
-        "bool", "char", "u8", "u16", "u32", "u64", "u128", "usize", "i8", "i16", "i32", "i64",
-        "i128", "isize", "f32", "f64", "String",
-    ];
-    match ty {
-        Type::Path(path) => path
-            .path
-            .get_ident()
-            .is_some_and(|name| name == "str" || NAMES.iter().any(|known| name == known)),
-        Type::Reference(reference) => always_fits(&reference.elem),
-        Type::Slice(slice) => always_fits(&slice.elem),
-        Type::Group(group) => always_fits(&group.elem),
-        _ => false,
-    }
+        #[allow(unused_imports)]
+        use #p::UnfitArg as _;
+        make.hashed(&[#(#types),*], &#args)
+    })
 }
 
 /// `P::Piece::Value(&user.id)`, spanned at the template.
@@ -231,11 +193,7 @@ pub(super) fn place_of(root: &TokenStream, fields: &[String], span: Span) -> Tok
 
 /// An argument by reference: `&str` stays `&str`.
 fn reference(item: &FnItem, arg: &Ident) -> TokenStream {
-    if is_reference(item, arg) {
-        made!(&*#arg)
-    } else {
-        made!(&#arg)
-    }
+    if is_reference(item, arg) { made!(&*#arg) } else { made!(&#arg) }
 }
 
 fn this_reference(item: &FnItem, scope: Scope) -> TokenStream {
@@ -243,21 +201,13 @@ fn this_reference(item: &FnItem, scope: Scope) -> TokenStream {
         return TokenStream::new();
     };
     let this = receiver.self_token;
-    match (&receiver.kind, scope) {
-        (ReceiverKind::Value, Scope::Wrapper) => made!(&#this),
-        _ => made!(&*#this),
-    }
+    let is_value = matches!(receiver.kind, ReceiverKind::Value) && scope == Scope::Wrapper;
+    if is_value { made!(&#this) } else { made!(&*#this) }
 }
 
 /// `|id, status| ..` as a closure over one tuple, the types of whose parts are known by then.
 fn tupled(closure: &ExprClosure) -> TokenStream {
-    let ExprClosure {
-        capture,
-        inputs,
-        output,
-        body,
-        ..
-    } = closure;
+    let ExprClosure { capture, inputs, output, body, .. } = closure;
     let (pats, types): (Vec<_>, Vec<_>) = inputs
         .iter()
         .map(|pat| match pat {

@@ -5,6 +5,7 @@
 
 mod glob;
 mod memory;
+mod redis;
 
 use std::fmt::Debug;
 use std::future::Future;
@@ -13,14 +14,19 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-pub(crate) use glob::{escape_literal, has_meta, matches, may_share};
+pub(crate) use glob::{escape_literal, has_meta, may_share};
 pub(crate) use memory::MemoryStore;
+pub use redis::RedisConnection;
+pub(crate) use redis::{Address, LinkOptions, RedisStore};
 
-use crate::error::StoreError;
+use crate::error::{CacheError, StoreError};
 use crate::record::Prefix;
 
 /// What an operation of a store gives back, sooner or later.
 pub(crate) type Reply<'a, T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send + 'a>>;
+
+/// A connection of the server's pool, sooner or later.
+pub(crate) type Connecting<'a> = Pin<Box<dyn Future<Output = Result<RedisConnection, CacheError>> + Send + 'a>>;
 
 /// What is left of an entry's life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -96,4 +102,24 @@ pub(crate) trait Store: Debug + Send + Sync + 'static {
 
     /// Whether the store answers.
     fn ping(&self) -> Reply<'_, ()>;
+
+    /// Whether answers cross a network, so that callers need a limit to their patience.
+    fn is_remote(&self) -> bool {
+        false
+    }
+
+    /// A caller's patience ended before an answer came.
+    fn overdue(&self) {}
+
+    /// Invalidations wait, or an answer wasn't to the question: before anything else is answered,
+    /// the connection is made anew and what is kept is carried out.
+    fn distrust(&self, _why: &'static str) {}
+
+    /// A connection of its own, if the store is a server.
+    fn connection(&self) -> Option<Connecting<'_>> {
+        None
+    }
+
+    /// Gives up its connections for good.
+    fn close(&self) {}
 }

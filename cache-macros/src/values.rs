@@ -1,0 +1,198 @@
+//! The forms of the values: seconds or a text, a closure or a path, one of a few words.
+
+use crate::duration;
+use proc_macro2::{Group, Ident, Span};
+use quote::ToTokens;
+use std::time::Duration;
+use syn::ext::IdentExt;
+use syn::parse::{ParseStream, Parser};
+use syn::punctuated::Punctuated;
+use syn::{Expr, ExprClosure, ExprLit, ExprPath, Lit, LitStr, Token};
+
+/// A time to live.
+pub(crate) enum Life {
+    Fixed(Duration, Span),
+    /// An expression over the arguments, evaluated before the body.
+    Before(Expr),
+    /// A closure over the result.
+    After(ExprClosure),
+}
+
+pub(crate) enum Builder {
+    Closure(ExprClosure),
+    Path(ExprPath),
+}
+
+pub(crate) enum Jitter {
+    UpTo(Duration),
+    Percent(u8),
+}
+
+pub(crate) enum Flight {
+    Fleet,
+    Process,
+    Off,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum HelpersArg {
+    Method,
+    None,
+}
+
+pub(crate) fn skip(name: &Ident, input: ParseStream<'_>) -> syn::Result<Vec<Ident>> {
+    if !input.peek(syn::token::Paren) {
+        return Err(syn::Error::new(name.span(), "`skip` takes a list: write `skip(db)`"));
+    }
+    let list = input.parse::<Group>()?.stream();
+    if list.is_empty() {
+        return Err(syn::Error::new(name.span(), "`skip` names no argument: write `skip(db)`, or remove it"));
+    }
+    let names =
+        |list: ParseStream<'_>| Punctuated::<Ident, Token![,]>::parse_terminated_with(list, Ident::parse_any);
+    let names = names.parse2(list).map_err(|error| {
+        syn::Error::new(error.span(), "`skip` takes names of arguments: write `skip(db)`")
+    })?;
+    Ok(names.into_iter().collect())
+}
+
+/// The literal that an expression is, also one that a `macro_rules!` passed on.
+fn literal(expr: &Expr) -> Option<&Lit> {
+    match expr {
+        Expr::Lit(ExprLit { lit, .. }) => Some(lit),
+        Expr::Group(group) => literal(&group.expr),
+        _ => None,
+    }
+}
+
+fn wrong<T>(expr: &Expr, message: &str) -> syn::Result<T> {
+    Err(syn::Error::new_spanned(expr, message))
+}
+
+pub(crate) fn text(expr: &Expr, message: &str) -> syn::Result<LitStr> {
+    match literal(expr) {
+        Some(Lit::Str(text)) => Ok(text.clone()),
+        _ => wrong(expr, message),
+    }
+}
+
+pub(crate) fn boolean(expr: &Expr) -> syn::Result<bool> {
+    match literal(expr) {
+        Some(Lit::Bool(boolean)) => Ok(boolean.value),
+        _ => wrong(expr, "write `cache_none = false`, so that `None` is not cached"),
+    }
+}
+
+pub(crate) fn life(expr: Expr, name: &str) -> syn::Result<Life> {
+    let seconds =
+        format!("write whole seconds, such as `{name} = 300`, or a time, such as `{name} = \"250ms\"`");
+    let span = first_span(&expr);
+    match literal(&expr) {
+        Some(Lit::Int(int)) => match int.base10_parse() {
+            Ok(secs) => Ok(Life::Fixed(Duration::from_secs(secs), span)),
+            Err(_) => wrong(&expr, &seconds),
+        },
+        Some(Lit::Str(text)) => match duration::parse(&text.value()) {
+            Ok(time) => Ok(Life::Fixed(time, span)),
+            Err(message) => wrong(&expr, &message),
+        },
+        Some(_) => wrong(&expr, &seconds),
+        None if negative(&expr) => wrong(&expr, &seconds),
+        None => Ok(match unwrap(expr) {
+            Expr::Closure(closure) => Life::After(closure),
+            expr => Life::Before(expr),
+        }),
+    }
+}
+
+/// `-5`: a literal with a sign, which no time has.
+fn negative(expr: &Expr) -> bool {
+    matches!(expr, Expr::Unary(unary) if literal(&unary.expr).is_some())
+}
+
+fn first_span(tokens: impl ToTokens) -> Span {
+    tokens.to_token_stream().into_iter().next().map_or_else(Span::call_site, |token| token.span())
+}
+
+fn unwrap(expr: Expr) -> Expr {
+    match expr {
+        Expr::Group(group) => unwrap(*group.expr),
+        expr => expr,
+    }
+}
+
+pub(crate) fn builder(expr: Expr) -> syn::Result<Builder> {
+    match unwrap(expr) {
+        Expr::Closure(closure) => Ok(Builder::Closure(closure)),
+        Expr::Path(path) => Ok(Builder::Path(path)),
+        expr => wrong(
+            &expr,
+            "write a closure, `|id| format!(\"user:{id}\")`, or the name of a function; for a template there is `key`",
+        ),
+    }
+}
+
+pub(crate) fn condition(expr: Expr) -> syn::Result<Expr> {
+    match unwrap(expr) {
+        expr @ Expr::Closure(_) => {
+            wrong(&expr, "no closure here: `when` sees the arguments, such as `when = id > 0`")
+        }
+        expr => Ok(expr),
+    }
+}
+
+pub(crate) fn closure(expr: Expr) -> syn::Result<ExprClosure> {
+    match unwrap(expr) {
+        Expr::Closure(closure) => Ok(closure),
+        expr => wrong(&expr, "write a closure over the result: `unless = |value| value.is_empty()`"),
+    }
+}
+
+pub(crate) fn jitter(expr: &Expr) -> syn::Result<Jitter> {
+    let forms = "write seconds, a time or a share of the `ttl`: `jitter = 60`, `\"30s\"` or `\"10%\"`";
+    let time = match literal(expr) {
+        Some(Lit::Int(int)) => int.base10_parse().map(Duration::from_secs).or_else(|_| wrong(expr, forms))?,
+        Some(Lit::Str(text)) => match text.value().strip_suffix('%') {
+            Some(share) => {
+                return match share.parse() {
+                    Ok(share @ 1..=100) => Ok(Jitter::Percent(share)),
+                    _ => wrong(expr, "write a whole share from `\"1%\"` to `\"100%\"`"),
+                };
+            }
+            None => duration::parse(&text.value()).or_else(|message| wrong(expr, &message))?,
+        },
+        _ => return wrong(expr, forms),
+    };
+    if time.is_zero() {
+        return wrong(expr, "zero `jitter` adds nothing: remove it");
+    }
+    Ok(Jitter::UpTo(time))
+}
+
+pub(crate) fn version(expr: &Expr) -> syn::Result<u32> {
+    match literal(expr) {
+        Some(Lit::Int(int)) => int.base10_parse().or_else(|_| wrong(expr, "`version` is at most 4294967295")),
+        _ => wrong(expr, "write a whole number: `version = 2`"),
+    }
+}
+
+pub(crate) fn flight(expr: &Expr) -> syn::Result<Flight> {
+    one_of(expr, [("fleet", Flight::Fleet), ("process", Flight::Process), ("off", Flight::Off)])
+}
+
+pub(crate) fn helpers(expr: &Expr) -> syn::Result<HelpersArg> {
+    one_of(expr, [("method", HelpersArg::Method), ("none", HelpersArg::None)])
+}
+
+/// One of a few words in quotes.
+pub(crate) fn one_of<T, const N: usize>(expr: &Expr, words: [(&str, T); N]) -> syn::Result<T> {
+    let known = words.each_ref().map(|(word, _)| *word);
+    let choice = known.map(|word| format!("`\"{word}\"`")).join(", ");
+    let word = text(expr, &format!("write one of {choice}"))?.value();
+    for (known, meaning) in words {
+        if known == word {
+            return Ok(meaning);
+        }
+    }
+    wrong(expr, &format!("unknown value `\"{word}\"`: write one of {choice}"))
+}

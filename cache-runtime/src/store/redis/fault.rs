@@ -1,0 +1,54 @@
+//! What each error means: for the caller, and for the connection.
+
+use redis::{ErrorKind, RedisError};
+
+use crate::error::StoreError;
+
+/// What the connection does about an error.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Reaction {
+    /// Nothing: the server is well and refused this command.
+    Keep,
+    /// The same command may work in a moment: ask again within the budget.
+    Again,
+    /// The connection is of no more use: make another.
+    Replace,
+    /// An operator must act: say it loudly, once.
+    Shout,
+}
+
+/// What `error` means. Texts are the server's own words, which name commands and keys at most.
+pub(super) fn read(error: &RedisError) -> (StoreError, Reaction) {
+    let text = text(error);
+    match error.code() {
+        Some("WRONGTYPE") => (StoreError::WrongType(text), Reaction::Keep),
+        Some("LOADING" | "MASTERDOWN" | "CLUSTERDOWN" | "TRYAGAIN") => {
+            (StoreError::Unavailable(text), Reaction::Again)
+        }
+        // The server became a replica: what it was asked is another's business now.
+        Some("READONLY") => (StoreError::Unavailable(text), Reaction::Replace),
+        Some("NOAUTH" | "WRONGPASS" | "NOPERM") => (StoreError::Refused(text), Reaction::Shout),
+        Some(_) => (StoreError::Refused(text), Reaction::Keep),
+        None if error.is_timeout() => (StoreError::Timeout(text), Reaction::Replace),
+        None if error.kind() == ErrorKind::AuthenticationFailed => (StoreError::Refused(text), Reaction::Shout),
+        None => (StoreError::Unavailable(text), Reaction::Replace),
+    }
+}
+
+/// Whether the server doesn't know the script that was named by its digest.
+pub(super) fn is_unknown_script(error: &StoreError) -> bool {
+    matches!(error, StoreError::Refused(text) if text.starts_with("NOSCRIPT"))
+}
+
+/// Whether the server is too old for RESP3, or may not be greeted with it.
+pub(super) fn lacks_resp3(error: &RedisError) -> bool {
+    error.kind() == ErrorKind::RESP3NotSupported || error.code() == Some("NOPROTO")
+}
+
+fn text(error: &RedisError) -> String {
+    match (error.code(), error.detail()) {
+        (Some(code), Some(detail)) => format!("{code} {detail}"),
+        (Some(code), None) => code.to_owned(),
+        (None, _) => error.to_string(),
+    }
+}

@@ -1,0 +1,281 @@
+//! The store on a Redis or Valkey server: the only room that names `redis`.
+//!
+//! `link.rs` holds the connection and its supervisor, `script.rs` the compare-and-set, `fault.rs`
+//! what each error means, `address.rs` the URL, `pool.rs` what `get_redis` hands out.
+
+mod address;
+mod fault;
+mod link;
+mod pool;
+mod script;
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use redis::{Cmd, Pipeline, Value, cmd};
+
+pub(crate) use address::Address;
+pub(crate) use link::LinkOptions;
+pub use pool::RedisConnection;
+
+use self::link::Link;
+use self::pool::Pool;
+use self::script::{ADD, EXTEND, RELEASE, STAMP, SWAP, Script};
+use super::{Connecting, Expiry, Reply, Store};
+use crate::error::StoreError;
+use crate::record::{self, Prefix};
+use crate::recovery::Kept;
+
+/// Keys are looked at and removed in steps of this many.
+const STEP: usize = 1000;
+
+/// A server behind one multiplexed connection.
+pub(crate) struct RedisStore {
+    link: Arc<Link>,
+    pool: Pool,
+}
+
+impl fmt::Debug for RedisStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RedisStore").field("address", &self.link.address()).finish_non_exhaustive()
+    }
+}
+
+impl RedisStore {
+    /// Connects when it is first asked for something.
+    pub(crate) fn new(address: Address, options: LinkOptions, kept: Arc<Kept>) -> Self {
+        Self { pool: Pool::new(&address), link: Arc::new(Link::new(address, options, kept)) }
+    }
+
+    async fn send(&self, command: &Cmd) -> Result<Value, StoreError> {
+        self.link.send(command, false).await
+    }
+
+    /// For what may be sent twice when the connection turns out to be gone.
+    async fn ask(&self, command: &Cmd) -> Result<Value, StoreError> {
+        self.link.send(command, true).await
+    }
+
+    async fn flag(&self, script: &Script, key: &str, args: &[&[u8]]) -> Result<bool, StoreError> {
+        let reply = script.run(&self.link, key, args).await?;
+        self.link.expect(matches!(reply, Value::Int(_)).then(|| reply == Value::Int(1)))
+    }
+}
+
+fn bytes_of(reply: Value) -> Option<Option<Bytes>> {
+    match reply {
+        Value::Nil => Some(None),
+        Value::BulkString(bytes) => Some(Some(Bytes::from(bytes))),
+        _ => None,
+    }
+}
+
+fn count_of(reply: &Value) -> Option<u64> {
+    match reply {
+        Value::Int(count) => u64::try_from(*count).ok(),
+        _ => None,
+    }
+}
+
+fn millis(life: Duration) -> u64 {
+    u64::try_from(life.as_millis()).unwrap_or(u64::MAX).max(1)
+}
+
+fn set(key: &str, value: &[u8], life: Option<Duration>) -> Cmd {
+    let mut set = cmd("SET");
+    set.arg(key).arg(value);
+    if let Some(life) = life {
+        set.arg("PX").arg(millis(life));
+    }
+    set
+}
+
+impl Store for RedisStore {
+    fn name(&self) -> &'static str {
+        "redis"
+    }
+
+    fn is_remote(&self) -> bool {
+        true
+    }
+
+    fn get<'a>(&'a self, key: &'a str) -> Reply<'a, Option<Bytes>> {
+        Box::pin(async move {
+            let reply = self.ask(cmd("GET").arg(key)).await?;
+            self.link.expect(bytes_of(reply))
+        })
+    }
+
+    fn acquire<'a>(&'a self, key: &'a str, lease: Bytes, life: Duration) -> Reply<'a, Option<Bytes>> {
+        Box::pin(async move {
+            let mut set = set(key, &lease, Some(life));
+            let reply = self.send(set.arg("NX").arg("GET")).await?;
+            self.link.expect(bytes_of(reply))
+        })
+    }
+
+    fn swap<'a>(
+        &'a self,
+        key: &'a str,
+        seen: Prefix,
+        value: Bytes,
+        life: Option<Duration>,
+    ) -> Reply<'a, bool> {
+        Box::pin(async move {
+            let life = life.map(|life| millis(life).to_string()).unwrap_or_default();
+            self.flag(&SWAP, key, &[&seen, &value, life.as_bytes()]).await
+        })
+    }
+
+    fn stamp<'a>(&'a self, key: &'a str, seen: Prefix, head: Bytes) -> Reply<'a, bool> {
+        Box::pin(async move { self.flag(&STAMP, key, &[&seen, &head]).await })
+    }
+
+    fn extend<'a>(&'a self, key: &'a str, seen: Prefix, life: Duration) -> Reply<'a, bool> {
+        Box::pin(async move {
+            let life = millis(life).to_string();
+            self.flag(&EXTEND, key, &[&seen, life.as_bytes()]).await
+        })
+    }
+
+    fn release<'a>(&'a self, key: &'a str, seen: Prefix) -> Reply<'a, bool> {
+        Box::pin(async move { self.flag(&RELEASE, key, &[&seen]).await })
+    }
+
+    fn set<'a>(&'a self, key: &'a str, value: Bytes, life: Option<Duration>) -> Reply<'a, ()> {
+        Box::pin(async move {
+            self.send(&set(key, &value, life)).await?;
+            Ok(())
+        })
+    }
+
+    fn remove<'a>(&'a self, key: &'a str) -> Reply<'a, Option<Bytes>> {
+        Box::pin(async move {
+            let mut both = Pipeline::with_capacity(2);
+            both.cmd("GETRANGE").arg(key).arg(0).arg(record::PREFIX - 1).cmd("UNLINK").arg(key);
+            let [head, removed] = self.link.send_many(&both).await?;
+            let removed = self.link.expect(count_of(&removed?))?;
+            // A list or a hash has no bytes to show, and is removed all the same.
+            let head = head.ok().and_then(bytes_of).flatten().unwrap_or_default();
+            Ok((removed > 0).then_some(head))
+        })
+    }
+
+    fn remove_many<'a>(&'a self, keys: &'a [String]) -> Reply<'a, u64> {
+        Box::pin(async move {
+            let mut removed = 0;
+            for keys in keys.chunks(STEP) {
+                let reply = self.ask(cmd("UNLINK").arg(keys)).await?;
+                removed += self.link.expect(count_of(&reply))?;
+            }
+            Ok(removed)
+        })
+    }
+
+    fn remove_matching<'a>(&'a self, glob: &'a str) -> Reply<'a, u64> {
+        Box::pin(async move { self.link.remove_matching(glob).await })
+    }
+
+    fn get_many<'a>(&'a self, keys: &'a [String]) -> Reply<'a, Vec<Option<Bytes>>> {
+        Box::pin(async move {
+            if keys.is_empty() {
+                return Ok(Vec::new());
+            }
+            let reply = self.ask(cmd("MGET").arg(keys)).await?;
+            let found = match reply {
+                Value::Array(found) if found.len() == keys.len() => {
+                    found.into_iter().map(bytes_of).collect::<Option<Vec<_>>>()
+                }
+                _ => None,
+            };
+            self.link.expect(found)
+        })
+    }
+
+    fn set_many(&self, pairs: Vec<(String, Bytes)>, life: Option<Duration>) -> Reply<'_, ()> {
+        Box::pin(async move {
+            if pairs.is_empty() {
+                return Ok(());
+            }
+            let mut all = Pipeline::with_capacity(pairs.len());
+            for (key, value) in &pairs {
+                all.add_command(set(key, value, life));
+            }
+            self.link.send_all(&all).await?.into_iter().try_for_each(|reply| reply.map(drop))
+        })
+    }
+
+    fn increment<'a>(&'a self, key: &'a str, by: i64, life: Option<Duration>) -> Reply<'a, i64> {
+        Box::pin(async move {
+            let reply = match life {
+                None => self.send(cmd("INCRBY").arg(key).arg(by)).await?,
+                Some(life) => {
+                    let (by, life) = (by.to_string(), millis(life).to_string());
+                    ADD.run(&self.link, key, &[by.as_bytes(), life.as_bytes()]).await?
+                }
+            };
+            self.link.expect(if let Value::Int(sum) = reply { Some(sum) } else { None })
+        })
+    }
+
+    fn expire<'a>(&'a self, key: &'a str, life: Option<Duration>) -> Reply<'a, bool> {
+        Box::pin(async move {
+            let count = match life {
+                Some(life) => self.send(cmd("PEXPIRE").arg(key).arg(millis(life))).await?,
+                None => {
+                    let mut both = Pipeline::with_capacity(2);
+                    both.cmd("PERSIST").arg(key).cmd("EXISTS").arg(key);
+                    let [persisted, exists] = self.link.send_many(&both).await?;
+                    persisted?;
+                    exists?
+                }
+            };
+            Ok(self.link.expect(count_of(&count))? == 1)
+        })
+    }
+
+    fn expiry<'a>(&'a self, key: &'a str) -> Reply<'a, Expiry> {
+        Box::pin(async move {
+            let mut both = Pipeline::with_capacity(2);
+            both.cmd("PTTL").arg(key).cmd("GETRANGE").arg(key).arg(0).arg(3);
+            let [left, head] = self.link.send_many(&both).await?;
+            let is_value = match head.map(bytes_of) {
+                Ok(Some(Some(head))) => record::is_value(&head),
+                _ => true,
+            };
+            match left? {
+                Value::Int(-2) => Ok(Expiry::Missing),
+                Value::Int(_) if !is_value => Ok(Expiry::Missing),
+                Value::Int(-1) => Ok(Expiry::Never),
+                Value::Int(left) => self.link.expect(u64::try_from(left).ok().map(Duration::from_millis)).map(Expiry::In),
+                _ => self.link.expect(None),
+            }
+        })
+    }
+
+    fn ping(&self) -> Reply<'_, ()> {
+        Box::pin(async move {
+            self.ask(&cmd("PING")).await?;
+            Ok(())
+        })
+    }
+
+    fn overdue(&self) {
+        self.link.overdue();
+    }
+
+    fn distrust(&self, why: &'static str) {
+        self.link.distrust(why);
+    }
+
+    fn connection(&self) -> Option<Connecting<'_>> {
+        Some(Box::pin(self.pool.get()))
+    }
+
+    fn close(&self) {
+        self.link.close();
+        self.pool.close();
+    }
+}

@@ -1,0 +1,87 @@
+//! What `get_redis` hands out: connections of a pool, for everything that isn't caching.
+//!
+//! Checking one out costs a round trip, and nobody else uses it meanwhile, so blocking and
+//! transactional commands are safe on it. Cached calls never go this way.
+
+use std::fmt;
+use std::time::Duration;
+
+use deadpool_redis::{Manager, PoolError, Runtime};
+use redis::aio::ConnectionLike;
+use redis::{AsyncConnectionConfig, Cmd, Pipeline, RedisFuture, Value};
+
+use super::address::Address;
+use super::fault;
+use crate::error::{CacheError, StoreError};
+
+/// How long to wait for a connection that is free, or that is being made.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+pub(super) struct Pool(deadpool_redis::Pool);
+
+impl Pool {
+    pub(super) fn new(address: &Address) -> Self {
+        // A blocking command may wait for as long as it likes.
+        let config = AsyncConnectionConfig::new()
+            .set_connection_timeout(Some(PATIENCE))
+            .set_response_timeout(None);
+        let manager = Manager::new_with_config(address.info(false), config).expect("the address was read before");
+        let pool = deadpool_redis::Pool::builder(manager)
+            .runtime(Runtime::Tokio1)
+            .wait_timeout(Some(PATIENCE))
+            .create_timeout(Some(PATIENCE))
+            .recycle_timeout(Some(PATIENCE))
+            .build()
+            .expect("timeouts have a runtime");
+        Self(pool)
+    }
+
+    pub(super) async fn get(&self) -> Result<RedisConnection, CacheError> {
+        match self.0.get().await {
+            Ok(inner) => Ok(RedisConnection { inner }),
+            Err(PoolError::Backend(error)) => Err(fault::read(&error).0.into()),
+            Err(PoolError::Timeout(_)) => {
+                Err(StoreError::Timeout(format!("no connection within {PATIENCE:?}")).into())
+            }
+            Err(other) => Err(StoreError::Unavailable(other.to_string()).into()),
+        }
+    }
+
+    pub(super) fn close(&self) {
+        self.0.close();
+    }
+}
+
+/// A connection to the server, from a pool; dropping it gives it back.
+///
+/// It implements [`redis::aio::ConnectionLike`], so all of [`redis::AsyncCommands`] and pipelines
+/// work on it. Keys are yours: no namespace is put in front. A command that never gets an answer
+/// never returns, so put a [`tokio::time::timeout`] around what may hang.
+pub struct RedisConnection {
+    inner: deadpool_redis::Connection,
+}
+
+impl fmt::Debug for RedisConnection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RedisConnection").finish_non_exhaustive()
+    }
+}
+
+impl ConnectionLike for RedisConnection {
+    fn req_packed_command<'a>(&'a mut self, cmd: &'a Cmd) -> RedisFuture<'a, Value> {
+        self.inner.req_packed_command(cmd)
+    }
+
+    fn req_packed_commands<'a>(
+        &'a mut self,
+        pipeline: &'a Pipeline,
+        offset: usize,
+        count: usize,
+    ) -> RedisFuture<'a, Vec<Value>> {
+        self.inner.req_packed_commands(pipeline, offset, count)
+    }
+
+    fn get_db(&self) -> i64 {
+        self.inner.get_db()
+    }
+}

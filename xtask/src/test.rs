@@ -1,0 +1,33 @@
+//! `cargo xtask test`.
+
+use std::env;
+use std::process::Command;
+
+use crate::run::{Done, run, say};
+use crate::servers;
+use crate::throwaway::Throwaway;
+
+const EXAMPLES: [&str; 3] = ["quickstart", "user_service", "hot_posts"];
+
+/// Everything there is. Nothing is skipped: what can't run is an error.
+pub(crate) fn all() -> Done {
+    let servers = servers::environment()?;
+    for words in [["test", "--workspace", "--all-targets"], ["test", "--workspace", "--doc"]] {
+        run(cargo(&words).envs(servers.clone()))?;
+    }
+    let redis = Throwaway::start(&servers::redis()?)?;
+    for example in EXAMPLES {
+        run(&mut cargo(&["run", "--quiet", "--example", example]))?;
+        run(cargo(&["run", "--quiet", "--example", example]).env("REDIS_URL", redis.url()))?;
+    }
+    drop(redis);
+    say("All tests passed.");
+    Ok(())
+}
+
+/// Without the `REDIS_URL` of whoever calls: tests must not write into a server that isn't theirs.
+fn cargo(words: &[&str]) -> Command {
+    let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    cargo.args(words).env_remove("REDIS_URL");
+    cargo
+}
