@@ -177,10 +177,10 @@ fn dot_env(path: &Path) -> Result<HashMap<String, String>, CacheError> {
 /// A parse error of `.env` quotes the line, which may hold a password.
 fn without_value(error: &dotenvy::Error) -> String {
     match error {
-        dotenvy::Error::LineParse(line, at) => {
-            let name = line.split('=').next().unwrap_or_default().trim();
-            format!("the line of `{name}` is not `NAME=value` (at character {at})")
-        }
+        dotenvy::Error::LineParse(line, _) => match VARIABLES.iter().find(|name| line.trim_start().starts_with(*name)) {
+            Some(name) => format!("the line of `{name}` is not `NAME=value`"),
+            None => "a line is not `NAME=value`".to_owned(),
+        },
         other => other.to_string(),
     }
 }
@@ -232,10 +232,16 @@ fn bad(name: &str, problem: &str, form: &str) -> CacheError {
     CacheError::Settings(format!("{name} {problem}; write {form}"))
 }
 
-/// The URL without its password.
+/// The URL without what lets in.
 pub(crate) fn redacted(url: &str) -> String {
-    match (url.split_once("://"), url.rfind('@')) {
+    let (url, query) = url.split_once('?').unwrap_or((url, ""));
+    let shown = match (url.split_once("://"), url.rfind('@')) {
         (Some((scheme, _)), Some(at)) => format!("{scheme}://***{}", &url[at..]),
         _ => url.to_owned(),
+    };
+    match query {
+        "" => shown,
+        _ if query.contains('@') || query.contains("pass") || query.contains("user") => format!("{shown}?***"),
+        _ => format!("{shown}?{query}"),
     }
 }

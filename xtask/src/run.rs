@@ -23,7 +23,7 @@ pub(crate) fn command(program: impl AsRef<OsStr>, words: &[&str]) -> Command {
 /// Runs it before everybody's eyes; an error if it fails.
 pub(crate) fn run(command: &mut Command) -> Done {
     let shown = shown(command);
-    say(&format!("> {shown}"));
+    say(&format!("> {}{shown}", told(command)));
     let status = command.status().map_err(|error| format!("`{shown}` doesn't start: {error}"))?;
     if status.success() { Ok(()) } else { Err(format!("`{shown}` failed: {status}")) }
 }
@@ -49,9 +49,13 @@ pub(crate) fn target() -> Done<PathBuf> {
 
 /// About as one would type it: cargo is cargo, wherever it is.
 fn shown(command: &Command) -> String {
-    let name = Path::new(command.get_program()).file_name().unwrap_or_default();
+    let program = Path::new(command.get_program()).file_name().unwrap_or_default();
+    let words = command.get_args().map(|word| format!(" {}", word.display()));
+    format!("{}{}", program.display(), words.collect::<String>())
+}
+
+/// What it is told by the environment, as a shell would be given it.
+fn told(command: &Command) -> String {
     let set = command.get_envs().filter_map(|(name, value)| Some((name, value?)));
-    let set = set.map(|(name, value)| format!("{}={}", name.display(), value.display()));
-    let words = command.get_args().map(|word| word.display().to_string());
-    set.chain([name.display().to_string()]).chain(words).collect::<Vec<_>>().join(" ")
+    set.map(|(name, value)| format!("{}={} ", name.display(), value.display())).collect::<Vec<_>>().concat()
 }

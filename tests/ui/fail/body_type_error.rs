@@ -3,12 +3,12 @@
 use cache_aside::{cache, cache_invalidate};
 
 #[cache(ttl = 60)]
-async fn tail(id: u64) -> Option<String> {
+async fn tail(id: u64) -> Option<bool> {
     Some(id)
 }
 
 #[cache(ttl = 60)]
-async fn early(id: u64) -> Result<u64, String> {
+async fn early(id: u64) -> Result<u64, bool> {
     if id == 0 {
         return "zero";
     }
@@ -21,7 +21,7 @@ async fn nothing(id: u64) -> u64 {
 }
 
 #[cache_invalidate("user:*")]
-async fn writer(id: u64) -> String {
+async fn writer(id: u64) -> bool {
     id
 }
 

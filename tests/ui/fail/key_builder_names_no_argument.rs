@@ -17,9 +17,4 @@ async fn template(id: u64) -> u64 {
     id
 }
 
-#[cache(key_builder = |id| *id)]
-async fn no_text(id: u64) -> u64 {
-    id
-}
-
 fn main() {}

@@ -3,8 +3,8 @@
 use cache_aside::cache;
 
 #[cache(ttl = 60)]
-async fn get_user(id: u64) -> Result<String, std::fmt::Error> {
-    Ok(id.to_string())
+async fn get_user(id: u64) -> Result<bool, std::fmt::Error> {
+    Ok(id > 0)
 }
 
 async fn put() {

@@ -13,8 +13,8 @@ use crate::settings::redacted;
 pub(crate) struct Address {
     info: ConnectionInfo,
     shown: String,
-    /// The URL says which protocol to speak.
-    fixed: bool,
+    /// The URL says whether to speak RESP3.
+    fixed: Option<bool>,
 }
 
 impl fmt::Debug for Address {
@@ -42,7 +42,7 @@ impl Address {
                 "REDIS_URL is not the URL of a server ({shown}); write redis://[user:password@]host[:port][/db] or redis+unix:///path[?db=N]"
             ))
         })?;
-        let fixed = url.contains("protocol=");
+        let fixed = url.contains("protocol=").then(|| info.redis_settings().protocol() != ProtocolVersion::RESP2);
         // Off in redis-rs 1; on a LAN it costs more than half of the throughput (redis-rs #2195).
         let info = info.set_tcp_settings(TcpSettings::default().set_nodelay(true));
         Ok(Self { info, shown, fixed })
@@ -53,11 +53,13 @@ impl Address {
         &self.shown
     }
 
-    /// What to connect with, in RESP3 unless the server lacks it or the URL says otherwise.
+    /// Whether to speak RESP3: as the URL says, else as the caller likes.
+    pub(super) fn resp3(&self, likes: bool) -> bool {
+        self.fixed.unwrap_or(likes)
+    }
+
+    /// What to connect with.
     pub(super) fn info(&self, resp3: bool) -> ConnectionInfo {
-        if self.fixed {
-            return self.info.clone();
-        }
         let protocol = if resp3 { ProtocolVersion::RESP3 } else { ProtocolVersion::RESP2 };
         let settings = self.info.redis_settings().clone().set_protocol(protocol);
         self.info.clone().set_redis_settings(settings)

@@ -10,6 +10,7 @@
 //! the connection is taken away, and the supervisor, not a caller, tries whether the server is back.
 
 use std::collections::BTreeSet;
+use std::convert::Infallible;
 use std::pin::pin;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -32,8 +33,6 @@ use crate::recovery::{Kept, Target};
 const SETUP: Duration = Duration::from_secs(1);
 /// The pause before a command that a server in transition refused is sent again.
 const AGAIN: Duration = Duration::from_millis(10);
-/// What an outage makes callers hear.
-const GONE: &str = "there is no connection; it is being made anew";
 
 /// How the link behaves.
 #[derive(Debug, Clone, Copy)]
@@ -67,8 +66,8 @@ enum State {
     /// The first attempt is under way.
     Connecting,
     Up { connection: MultiplexedConnection, epoch: u64 },
-    /// The supervisor tries again.
-    Down,
+    /// There is none, for this reason; the supervisor tries again.
+    Down(String),
     Closed,
 }
 
@@ -217,7 +216,7 @@ impl Link {
         let mut state = self.state();
         let State::Up { epoch, .. } = *state else { return };
         if of.is_none_or(|of| of == epoch) {
-            *state = State::Down;
+            *state = State::Down(why.to_owned());
             drop(state);
             warn!(target: "cache_aside", server = self.address.shown(), why, "the connection is given up: functions run uncached until there is another");
             self.attention.notify_one();
@@ -241,7 +240,7 @@ impl Link {
                 let mut state = self.state();
                 match &*state {
                     State::Up { connection, epoch } => return Ok((connection.clone(), *epoch)),
-                    State::Down => return Err(StoreError::Unavailable(GONE.to_owned())),
+                    State::Down(why) => return Err(StoreError::Unavailable(why.clone())),
                     State::Closed => return Err(StoreError::Unavailable("it was closed".to_owned())),
                     State::Connecting => {}
                     State::Idle => match Handle::try_current() {
@@ -321,7 +320,7 @@ impl Supervisor {
         let link = &self.link;
         let mut state = link.state();
         if !matches!(*state, State::Closed) {
-            *state = State::Down;
+            *state = State::Down(problem.to_string());
         }
         drop(state);
         link.changed.notify_waiters();
@@ -349,26 +348,18 @@ impl Supervisor {
 
     async fn connect(&self, epoch: u64) -> Result<MultiplexedConnection, StoreError> {
         let link = &self.link;
-        let watched = Arc::downgrade(link);
-        let config = AsyncConnectionConfig::new()
-            .set_connection_timeout(Some(SETUP))
-            // Callers have a budget of their own; a timer per command costs a tenth of the throughput.
-            .set_response_timeout(None)
-            .set_push_sender(move |push: PushInfo| -> Result<(), std::convert::Infallible> {
-                if push.kind == PushKind::Disconnection {
-                    if let Some(link) = watched.upgrade() {
-                        link.lose(Some(epoch), "the server closed it");
-                    }
-                }
-                Ok(())
-            });
         let open = async |resp3: bool| -> RedisResult<MultiplexedConnection> {
+            let config = AsyncConnectionConfig::new()
+                .set_connection_timeout(Some(SETUP))
+                // Callers have a budget of their own; a timer per command costs a tenth of the throughput.
+                .set_response_timeout(None);
+            let config = if resp3 { config.set_push_sender(on_push(link, epoch)) } else { config };
             let client = Client::open(link.address.info(resp3))?;
             client.get_multiplexed_async_connection_with_config(&config).await
         };
-        let resp3 = !link.resp2.load(Relaxed);
+        let resp3 = link.address.resp3(!link.resp2.load(Relaxed));
         let mut opened = within(open(resp3)).await;
-        if let (true, Err(error)) = (resp3, &opened) {
+        if let (true, Err(error)) = (resp3 && link.address.resp3(false) != resp3, &opened) {
             if fault::lacks_resp3(error) {
                 link.resp2.store(true, Relaxed);
                 opened = within(open(false)).await;
@@ -381,6 +372,17 @@ impl Supervisor {
             }
             problem
         })
+    }
+}
+
+/// Notices a connection that ends while nobody uses it; RESP3 only.
+fn on_push(link: &Arc<Link>, epoch: u64) -> impl Fn(PushInfo) -> Result<(), Infallible> + use<> {
+    let link = Arc::downgrade(link);
+    move |push| {
+        if let (PushKind::Disconnection, Some(link)) = (push.kind, link.upgrade()) {
+            link.lose(Some(epoch), "the server closed it");
+        }
+        Ok(())
     }
 }
 
