@@ -1,10 +1,18 @@
 #![doc = include_str!("../README.md")]
 
-pub use cache_macros::{cache, cache_invalidate};
+#[doc = include_str!("../docs/attribute.md")]
+#[doc(inline)]
+pub use cache_macros::cache;
+#[doc = include_str!("../docs/invalidation.md")]
+#[doc(inline)]
+pub use cache_macros::cache_invalidate;
 pub use cache_runtime::{
     Builder, Cache, CacheError, CacheManager, Expiry, RedisConnection, Settings, Stats, Ttl, close_redis,
     get_redis, global, init, redis,
 };
+
+#[doc = include_str!("../docs/cache.md")]
+pub mod guide {}
 
 #[doc(hidden)]
 pub use cache_runtime::private as __private;

@@ -29,7 +29,8 @@ macro_rules! on {
 }
 
 /// What a service needs to use everything, and no more.
-const RULES: &str = "resetkeys ~* resetchannels -@all +@read +@write +@connection +eval +evalsha +script +client";
+const RULES: &str =
+    "resetkeys ~* resetchannels -@all +@read +@write +@connection +eval +evalsha +script +client";
 
 on! {
     /// Redis, RESP3.
@@ -54,7 +55,8 @@ mod redis_with_a_namespace {
     async fn make() -> (Cache, Server) {
         let server = Server::redis().start();
         server.command(&["SET", "other:k", "1"]);
-        let cache = Cache::builder().redis(server.url()).namespace("shop").store_budget(secs(10)).build().unwrap();
+        let cache =
+            Cache::builder().redis(server.url()).namespace("shop").store_budget(secs(10)).build().unwrap();
         (cache, server)
     }
     crate::conformance!(make);

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use crate::cache::Cache;
 use crate::error::CacheError;
-use crate::settings::{DEFAULT_TTL, NAMESPACE_FORM, Settings, check_namespace, redacted};
 use crate::recovery::Kept;
+use crate::settings::{DEFAULT_TTL, NAMESPACE_FORM, Settings, check_namespace, redacted};
 use crate::store::{self, Address, LinkOptions, MemoryStore, RedisStore, Store};
 
 /// What a cache goes by.

@@ -13,8 +13,8 @@ use tracing::{error, warn};
 
 use crate::builder::{Builder, Options};
 use crate::call::through;
-use crate::codec;
 use crate::clock;
+use crate::codec;
 use crate::error::{CacheError, StoreError};
 use crate::events::{Books, Counters, Stats};
 use crate::flight::Flights;
@@ -106,6 +106,9 @@ impl Cache {
     ///
     /// What decorated functions and `get_or_set` stored is read too. Bytes that aren't ours and
     /// don't decode as `T` count as nothing: they are left alone, and a warning is logged once.
+    ///
+    /// # Errors
+    /// As [`Cache`] says.
     pub async fn get<T: DeserializeOwned>(&self, key: &str) -> Result<Option<T>, CacheError> {
         let key = self.core.full(key.to_owned())?;
         let bytes = self.core.timed(self.core.store.get(&key)).await?;
@@ -131,6 +134,9 @@ impl Cache {
     }
 
     /// Removes the key; true if there was a value.
+    ///
+    /// # Errors
+    /// As [`Cache`] says.
     pub async fn delete(&self, key: &str) -> Result<bool, CacheError> {
         let key = self.core.full(key.to_owned())?;
         self.core.books(None).count(|book| &book.invalidations);
@@ -138,6 +144,9 @@ impl Cache {
     }
 
     /// Whether there is a value. A load in progress is none yet.
+    ///
+    /// # Errors
+    /// As [`Cache`] says.
     pub async fn exists(&self, key: &str) -> Result<bool, CacheError> {
         Ok(!matches!(self.ttl(key).await?, Expiry::Missing))
     }
@@ -182,6 +191,9 @@ impl Cache {
     }
 
     /// Gives the key this life from now on; zero removes it. False if there is no such key.
+    ///
+    /// # Errors
+    /// As [`Cache`] says.
     pub async fn expire(&self, key: &str, ttl: impl Into<Ttl>) -> Result<bool, CacheError> {
         let key = self.core.full(key.to_owned())?;
         match self.core.life(ttl.into()) {
@@ -191,6 +203,9 @@ impl Cache {
     }
 
     /// What is left of the key's life. A load in progress is no value yet: missing.
+    ///
+    /// # Errors
+    /// As [`Cache`] says.
     pub async fn ttl(&self, key: &str) -> Result<Expiry, CacheError> {
         let key = self.core.full(key.to_owned())?;
         Ok(self.core.timed(self.core.store.expiry(&key)).await?)
@@ -200,6 +215,9 @@ impl Cache {
     /// as Redis means them; how many there were. It never leaves the namespace.
     ///
     /// The cost grows with the number of keys in the store.
+    ///
+    /// # Errors
+    /// As [`Cache`] says.
     pub async fn delete_pattern(&self, glob: &str) -> Result<u64, CacheError> {
         self.core.books(None).count(|book| &book.invalidations);
         let glob = if glob.is_empty() { "*" } else { glob };
@@ -207,6 +225,9 @@ impl Cache {
     }
 
     /// The values of these keys, in their order, in one round trip.
+    ///
+    /// # Errors
+    /// As [`Cache`] says.
     pub async fn get_many<T: DeserializeOwned>(
         &self,
         keys: &[impl AsRef<str>],
@@ -290,6 +311,9 @@ impl Cache {
     }
 
     /// Whether the store answers.
+    ///
+    /// # Errors
+    /// [`CacheError::Unavailable`] or [`CacheError::Timeout`] if it doesn't.
     pub async fn ping(&self) -> Result<(), CacheError> {
         Ok(self.core.timed(self.core.store.ping()).await?)
     }

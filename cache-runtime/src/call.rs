@@ -1,5 +1,7 @@
 //! The generic skin of a decorated call: it knows the user's types and decides nothing.
 
+#![allow(clippy::missing_errors_doc)] // users read the docs of the generated helpers
+
 use std::cell::Cell;
 use std::future::Future;
 use std::pin::pin;
@@ -142,9 +144,9 @@ where
     J: FnOnce(&K::Value) -> Fate,
 {
     let mut pass = Pass::new(cache, ask, refresh);
-    let mut lead = loop {
+    let mut leader = loop {
         match pass.next().await {
-            Step::Load(lead) => break lead,
+            Step::Load(leader) => break leader,
             Step::Hit(hit) => match codec::decode(&hit.payload, hit.is_none) {
                 Ok(value) => {
                     pass.accept(&hit);
@@ -154,14 +156,14 @@ where
             },
         }
     };
-    match K::split(lead.drive(pin!(load())).await) {
+    match K::split(leader.drive(pin!(load())).await) {
         Ok(value) => {
             let fate = judge(&value);
-            lead.fill(&value, fate).await;
+            leader.fill(&value, fate).await;
             K::join(Ok(value))
         }
         Err(error) => {
-            lead.fail();
+            leader.fail();
             K::join(Err(error))
         }
     }

@@ -31,7 +31,7 @@ pub(crate) enum Step {
     /// Decode this.
     Hit(Hit),
     /// Run the function.
-    Load(Lead),
+    Load(Box<Lead>),
 }
 
 /// One call's way through the cache.
@@ -125,8 +125,10 @@ impl<'a> Pass<'a> {
         self.sight = Some(match hit.origin {
             Origin::Store(prefix) => Sight::Dead(prefix),
             Origin::Plain => {
-                self.core()
-                    .warn_once(&self.ask.key, "holds something that isn't ours and doesn't decode: left alone");
+                self.core().warn_once(
+                    &self.ask.key,
+                    "holds something that isn't ours and doesn't decode: left alone",
+                );
                 Sight::HandsOff
             }
             Origin::Flight => Sight::HandsOff,
@@ -268,7 +270,7 @@ impl<'a> Pass<'a> {
     }
 
     /// The right to fill for a load that doesn't ask what is there.
-    async fn lead_refresh(&mut self) -> Lead {
+    async fn lead_refresh(&mut self) -> Box<Lead> {
         self.books().count(|book| &book.refreshes);
         // What is there may change between the look and the claim, but hardly thrice.
         for _ in 0..3 {
@@ -305,14 +307,14 @@ impl<'a> Pass<'a> {
         Hold::lease(self.cache.clone(), self.ask.key.clone())
     }
 
-    fn with_seat(&self, seat: Option<Seat>, hold: Option<Hold>) -> Lead {
+    fn with_seat(&self, seat: Option<Seat>, hold: Option<Hold>) -> Box<Lead> {
         if let (Some(seat), Some(hold)) = (&seat, &hold) {
             seat.hold(hold.prefix());
         }
-        Lead::new(self.cache.clone(), self.ask.clone(), seat, hold)
+        Box::new(Lead::new(self.cache.clone(), self.ask.clone(), seat, hold))
     }
 
-    fn alone(&self) -> Lead {
+    fn alone(&self) -> Box<Lead> {
         self.with_seat(None, None)
     }
 }

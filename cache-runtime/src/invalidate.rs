@@ -155,7 +155,9 @@ impl Core {
         let done = match &full {
             Full::Key(key) => {
                 let removed = self.timed(self.store.remove_many(std::slice::from_ref(key))).await;
-                removed.inspect(|_| debug!(target: "cache_aside", key, "invalidated")).map_err(CacheError::from)
+                removed
+                    .inspect(|_| debug!(target: "cache_aside", key, "invalidated"))
+                    .map_err(CacheError::from)
             }
             Full::Glob(glob) => self.invalidate_glob(glob).await,
         };

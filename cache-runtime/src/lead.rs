@@ -3,7 +3,7 @@
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::task::{Context, Poll};
+use std::task::Context;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -155,10 +155,8 @@ impl Lead {
         let (lease, deadline) = (self.cache.core().options.lease, self.cache.core().options.load_deadline);
         // A renewal that comes late, or fails once, still finds the lease.
         let every = lease / 3;
-        if let Some(extension) = &mut self.care.extension {
-            if let Poll::Ready(_) = extension.as_mut().poll(cx) {
-                self.care.extension = None;
-            }
+        if self.care.extension.as_mut().is_some_and(|extension| extension.as_mut().poll(cx).is_ready()) {
+            self.care.extension = None;
         }
         let timer = self.care.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep(every)));
         while timer.as_mut().poll(cx).is_ready() {

@@ -41,6 +41,6 @@ pub use events::Stats;
 pub use global::{close_redis, get_redis, global, init};
 pub use manager::CacheManager;
 pub use policy::Ttl;
-pub use settings::Settings;
 pub use redis;
+pub use settings::Settings;
 pub use store::{Expiry, RedisConnection};

@@ -49,11 +49,17 @@ impl CacheManager {
     }
 
     /// Stores `value` for the manager's time to live. See [`Cache::set`].
+    ///
+    /// # Errors
+    /// As [`CacheManager`] says.
     pub async fn set<T: Serialize + ?Sized>(&self, key: &str, value: &T) -> Result<(), CacheError> {
         self.set_with_ttl(key, value, self.ttl).await
     }
 
     /// Stores `value` for `ttl`. See [`Cache::set`].
+    ///
+    /// # Errors
+    /// As [`CacheManager`] says.
     pub async fn set_with_ttl<T: Serialize + ?Sized>(
         &self,
         key: &str,
@@ -64,17 +70,26 @@ impl CacheManager {
     }
 
     /// The value under `key`. See [`Cache::get`].
+    ///
+    /// # Errors
+    /// As [`CacheManager`] says.
     pub async fn get<T: DeserializeOwned>(&self, key: &str) -> Result<Option<T>, CacheError> {
         self.cache()?.get(&self.key(key)).await
     }
 
     /// Removes the key; true if there was a value.
+    ///
+    /// # Errors
+    /// As [`CacheManager`] says.
     pub async fn delete(&self, key: &str) -> Result<bool, CacheError> {
         self.cache()?.delete(&self.key(key)).await
     }
 
     /// The value under `key`; if there is none, what `load` gives, stored for the manager's time to
     /// live. See [`Cache::get_or_set`].
+    ///
+    /// # Errors
+    /// As [`CacheManager`] says.
     pub async fn get_or_set<T, L, F>(&self, key: &str, load: L) -> Result<T, CacheError>
     where
         T: Serialize + DeserializeOwned,
@@ -85,6 +100,9 @@ impl CacheManager {
     }
 
     /// As [`get_or_set`](Self::get_or_set), stored for `ttl`.
+    ///
+    /// # Errors
+    /// As [`CacheManager`] says.
     pub async fn get_or_set_with_ttl<T, L, F>(
         &self,
         key: &str,
@@ -101,6 +119,9 @@ impl CacheManager {
 
     /// Removes all keys of the prefix; how many there were. The cost grows with the number of keys
     /// in the store.
+    ///
+    /// # Errors
+    /// As [`CacheManager`] says.
     pub async fn clear_all(&self) -> Result<u64, CacheError> {
         self.cache()?.delete_pattern(&format!("{}:*", store::escape_literal(&self.prefix))).await
     }

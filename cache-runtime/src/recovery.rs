@@ -45,8 +45,8 @@ impl Kept {
         state.number += 1;
         let number = state.number;
         let everything = Target::Glob(self.everything.clone());
-        if state.targets.contains_key(&everything) {
-            state.targets.insert(everything, number);
+        if let Some(all) = state.targets.get_mut(&everything) {
+            *all = number;
             return;
         }
         state.targets.insert(target, number);
@@ -94,7 +94,10 @@ mod tests {
         for name in ["a", "b", "a", "c", "d"] {
             kept.keep(key(name));
         }
-        assert_eq!(kept.all().into_iter().map(|(target, _)| target).collect::<Vec<_>>(), [Target::Glob("*".to_owned())]);
+        assert_eq!(
+            kept.all().into_iter().map(|(target, _)| target).collect::<Vec<_>>(),
+            [Target::Glob("*".to_owned())]
+        );
     }
 
     #[test]

@@ -20,7 +20,7 @@ pub(crate) fn within<R>(flight: usize, poll: impl FnOnce() -> R) -> R {
     struct Pop;
     impl Drop for Pop {
         fn drop(&mut self) {
-            LOADING.with_borrow_mut(|loading| loading.pop());
+            LOADING.with_borrow_mut(Vec::pop);
         }
     }
     LOADING.with_borrow_mut(|loading| loading.push(flight));

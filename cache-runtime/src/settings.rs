@@ -177,10 +177,12 @@ fn dot_env(path: &Path) -> Result<HashMap<String, String>, CacheError> {
 /// A parse error of `.env` quotes the line, which may hold a password.
 fn without_value(error: &dotenvy::Error) -> String {
     match error {
-        dotenvy::Error::LineParse(line, _) => match VARIABLES.iter().find(|name| line.trim_start().starts_with(*name)) {
-            Some(name) => format!("the line of `{name}` is not `NAME=value`"),
-            None => "a line is not `NAME=value`".to_owned(),
-        },
+        dotenvy::Error::LineParse(line, _) => {
+            match VARIABLES.iter().find(|name| line.trim_start().starts_with(*name)) {
+                Some(name) => format!("the line of `{name}` is not `NAME=value`"),
+                None => "a line is not `NAME=value`".to_owned(),
+            }
+        }
         other => other.to_string(),
     }
 }
@@ -241,7 +243,9 @@ pub(crate) fn redacted(url: &str) -> String {
     };
     match query {
         "" => shown,
-        _ if query.contains('@') || query.contains("pass") || query.contains("user") => format!("{shown}?***"),
+        _ if query.contains('@') || query.contains("pass") || query.contains("user") => {
+            format!("{shown}?***")
+        }
         _ => format!("{shown}?{query}"),
     }
 }

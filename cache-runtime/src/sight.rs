@@ -115,6 +115,10 @@ impl Sight {
         if head.version < ask.version || head.fingerprint != ask.fingerprint {
             return Self::Dead(prefix);
         }
-        Self::Hit(Hit { payload, is_none: head.flags & record::FLAG_NONE != 0, origin: Origin::Store(prefix) })
+        Self::Hit(Hit {
+            payload,
+            is_none: head.flags & record::FLAG_NONE != 0,
+            origin: Origin::Store(prefix),
+        })
     }
 }

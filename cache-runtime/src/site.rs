@@ -179,9 +179,9 @@ fn memo<T: Copy>(memo: &Memo<T>, name: &'static str, make: impl FnOnce(&'static 
     if let Some(known) = memo.read().unwrap_or_else(PoisonError::into_inner).get(name) {
         return *known;
     }
-    let made = make(name);
-    memo.write().unwrap_or_else(PoisonError::into_inner).insert(name, made);
-    made
+    let value = make(name);
+    memo.write().unwrap_or_else(PoisonError::into_inner).insert(name, value);
+    value
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {

@@ -76,6 +76,9 @@ pub trait Kind<R>: Copy + Send + Sync {
     type Error;
 
     /// The value, or the error that goes back to its own caller.
+    ///
+    /// # Errors
+    /// The function's own.
     fn split(returned: R) -> Result<Self::Value, Self::Error>;
     /// The return value again.
     fn join(value: Result<Self::Value, Self::Error>) -> R;

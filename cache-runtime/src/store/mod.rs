@@ -26,7 +26,8 @@ use crate::record::Prefix;
 pub(crate) type Reply<'a, T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send + 'a>>;
 
 /// A connection of the server's pool, sooner or later.
-pub(crate) type Connecting<'a> = Pin<Box<dyn Future<Output = Result<RedisConnection, CacheError>> + Send + 'a>>;
+pub(crate) type Connecting<'a> =
+    Pin<Box<dyn Future<Output = Result<RedisConnection, CacheError>> + Send + 'a>>;
 
 /// What is left of an entry's life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -42,7 +42,8 @@ impl Address {
                 "REDIS_URL is not the URL of a server ({shown}); write redis://[user:password@]host[:port][/db] or redis+unix:///path[?db=N]"
             ))
         })?;
-        let fixed = url.contains("protocol=").then(|| info.redis_settings().protocol() != ProtocolVersion::RESP2);
+        let fixed =
+            url.contains("protocol=").then(|| info.redis_settings().protocol() != ProtocolVersion::RESP2);
         // Off in redis-rs 1; on a LAN it costs more than half of the throughput (redis-rs #2195).
         let info = info.set_tcp_settings(TcpSettings::default().set_nodelay(true));
         Ok(Self { info, shown, fixed })

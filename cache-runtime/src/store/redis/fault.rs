@@ -30,7 +30,9 @@ pub(super) fn read(error: &RedisError) -> (StoreError, Reaction) {
         Some("NOAUTH" | "WRONGPASS" | "NOPERM") => (StoreError::Refused(text), Reaction::Shout),
         Some(_) => (StoreError::Refused(text), Reaction::Keep),
         None if error.is_timeout() => (StoreError::Timeout(text), Reaction::Replace),
-        None if error.kind() == ErrorKind::AuthenticationFailed => (StoreError::Refused(text), Reaction::Shout),
+        None if error.kind() == ErrorKind::AuthenticationFailed => {
+            (StoreError::Refused(text), Reaction::Shout)
+        }
         None => (StoreError::Unavailable(text), Reaction::Replace),
     }
 }

@@ -65,7 +65,10 @@ enum State {
     Idle,
     /// The first attempt is under way.
     Connecting,
-    Up { connection: MultiplexedConnection, epoch: u64 },
+    Up {
+        connection: MultiplexedConnection,
+        epoch: u64,
+    },
     /// There is none, for this reason; the supervisor tries again.
     Down(String),
     Closed,
@@ -106,7 +109,9 @@ impl Link {
                 }
                 Err(error) => match self.react(&error, epoch) {
                     // The runtime that drove the connection has ended: this one drives the next.
-                    (_, Reaction::Replace) if repeat && matches!(*self.state(), State::Idle) => repeat = false,
+                    (_, Reaction::Replace) if repeat && matches!(*self.state(), State::Idle) => {
+                        repeat = false;
+                    }
                     (_, Reaction::Again) => tokio::time::sleep(AGAIN).await,
                     (error, _) => return Err(error),
                 },
@@ -248,7 +253,9 @@ impl Link {
                             *state = State::Connecting;
                             runtime.spawn(Supervisor { link: Arc::clone(self) }.run());
                         }
-                        Err(_) => return Err(StoreError::Unavailable("there is no tokio runtime".to_owned())),
+                        Err(_) => {
+                            return Err(StoreError::Unavailable("there is no tokio runtime".to_owned()));
+                        }
                     },
                 }
             }
@@ -359,11 +366,10 @@ impl Supervisor {
         };
         let resp3 = link.address.resp3(!link.resp2.load(Relaxed));
         let mut opened = within(open(resp3)).await;
-        if let (true, Err(error)) = (resp3 && link.address.resp3(false) != resp3, &opened) {
-            if fault::lacks_resp3(error) {
-                link.resp2.store(true, Relaxed);
-                opened = within(open(false)).await;
-            }
+        let may_fall_back = resp3 && !link.address.resp3(false);
+        if may_fall_back && opened.as_ref().is_err_and(fault::lacks_resp3) {
+            link.resp2.store(true, Relaxed);
+            opened = within(open(false)).await;
         }
         opened.map_err(|error| {
             let (problem, reaction) = fault::read(&error);

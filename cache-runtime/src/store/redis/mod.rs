@@ -64,6 +64,7 @@ impl RedisStore {
     }
 }
 
+#[allow(clippy::option_option)] // a reply of another form, no value, a value
 fn bytes_of(reply: Value) -> Option<Option<Bytes>> {
     match reply {
         Value::Nil => Some(None),
@@ -249,7 +250,9 @@ impl Store for RedisStore {
                 Value::Int(-2) => Ok(Expiry::Missing),
                 Value::Int(_) if !is_value => Ok(Expiry::Missing),
                 Value::Int(-1) => Ok(Expiry::Never),
-                Value::Int(left) => self.link.expect(u64::try_from(left).ok().map(Duration::from_millis)).map(Expiry::In),
+                Value::Int(left) => {
+                    self.link.expect(u64::try_from(left).ok().map(Duration::from_millis)).map(Expiry::In)
+                }
                 _ => self.link.expect(None),
             }
         })

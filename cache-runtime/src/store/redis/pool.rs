@@ -22,10 +22,10 @@ pub(super) struct Pool(deadpool_redis::Pool);
 impl Pool {
     pub(super) fn new(address: &Address) -> Self {
         // A blocking command may wait for as long as it likes.
-        let config = AsyncConnectionConfig::new()
-            .set_connection_timeout(Some(PATIENCE))
-            .set_response_timeout(None);
-        let manager = Manager::new_with_config(address.info(false), config).expect("the address was read before");
+        let config =
+            AsyncConnectionConfig::new().set_connection_timeout(Some(PATIENCE)).set_response_timeout(None);
+        let manager =
+            Manager::new_with_config(address.info(false), config).expect("the address was read before");
         let pool = deadpool_redis::Pool::builder(manager)
             .runtime(Runtime::Tokio1)
             .wait_timeout(Some(PATIENCE))
