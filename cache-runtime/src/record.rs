@@ -210,7 +210,7 @@ mod tests {
         prefix[4..].copy_from_slice(&[0x11; 16]);
         let mut record = begin(prefix, &head());
         record.extend_from_slice(b"42");
-        let hex: String = finish(record).iter().map(|byte| format!("{byte:02x}")).collect();
+        let hex = finish(record).iter().fold(String::new(), |hex, byte| hex + &format!("{byte:02x}"));
         assert_eq!(
             hex,
             concat!(
