@@ -53,7 +53,7 @@ async fn globs_are_those_of_redis() {
 async fn targets_come_from_arguments_fields_and_the_result() {
     struct Change {
         user_id: u64,
-        names: (&'static str, &'static str),
+        names: (String, String),
     }
     struct Saved {
         org: String,
@@ -73,7 +73,9 @@ async fn targets_come_from_arguments_fields_and_the_result() {
     let keys =
         ["user:1", "user:2", "name:a:x", "name:b:x", "org:acme:1:t", "org:acme:2:t", "order:9", "order:8"];
     Cache::scope(holding(&keys).await, async {
-        let saved = save(Change { user_id: 1, names: ("a", "b") }, "t".to_owned()).await.unwrap();
+        let saved = save(Change { user_id: 1, names: ("a".to_owned(), "b".to_owned()) }, "t".to_owned())
+            .await
+            .unwrap();
         assert_eq!((saved.org.as_str(), saved.number), ("acme", 9), "the result is handed on untouched");
         assert_eq!(left(&keys).await, ["user:2", "name:a:x", "org:acme:2:t", "order:8"]);
         assert_eq!(global().unwrap().stats().invalidations, 4);

@@ -7,6 +7,7 @@ mod log;
 mod support;
 
 use std::error::Error;
+use std::fmt::Write as _;
 use std::path::PathBuf;
 
 use cache_aside::{Cache, CacheError, Settings, cache, global};
@@ -22,7 +23,7 @@ fn shown(error: &CacheError) -> String {
     let mut text = format!("{error} {error:?}");
     let mut source = error.source();
     while let Some(error) = source {
-        text += &format!(" {error} {error:?}");
+        write!(text, " {error} {error:?}").unwrap();
         source = error.source();
     }
     text

@@ -43,12 +43,13 @@ pub struct Plan {
     cache: Option<Cache>,
     targets: Vec<Target>,
     armed: bool,
+    in_background: bool,
 }
 
 impl Plan {
     /// Nothing yet.
     pub fn new(on: On) -> Self {
-        Self { on, cache: None, targets: Vec::new(), armed: false }
+        Self { on, cache: None, targets: Vec::new(), armed: false, in_background: false }
     }
 
     /// In this cache instead of the global one.
@@ -78,14 +79,13 @@ impl Plan {
     ///
     /// Cancel safe: what isn't done yet goes on in the background.
     async fn carry_out(mut self) {
-        self.armed = true;
-        let Some(cache) = self.cache() else {
-            self.armed = false;
-            return;
-        };
-        while let Some(target) = self.targets.last().cloned() {
-            cache.core().forget(&target).await;
-            self.targets.pop();
+        let cache = self.cache();
+        self.armed = cache.is_some();
+        if let Some(cache) = cache {
+            while let Some(target) = self.targets.last().cloned() {
+                cache.core().forget(&target).await;
+                self.targets.pop();
+            }
         }
         self.armed = false;
     }
@@ -93,14 +93,18 @@ impl Plan {
 
 impl Drop for Plan {
     fn drop(&mut self) {
-        if self.armed && !self.targets.is_empty() {
-            let rest = Self {
-                on: self.on,
-                // The scope of the caller ends with it, so its cache is found now.
-                cache: self.cache(),
-                targets: std::mem::take(&mut self.targets),
-                armed: false,
-            };
+        if !self.armed {
+            return;
+        }
+        // The scope of the caller ends with it, so its cache is found now.
+        let (Some(cache), targets) = (self.cache(), std::mem::take(&mut self.targets)) else { return };
+        if self.in_background {
+            // The runtime is ending; the next one that uses the store carries it out first.
+            for target in targets {
+                cache.core().keep_target(&target);
+            }
+        } else if !targets.is_empty() {
+            let rest = Self { on: self.on, cache: Some(cache), targets, armed: true, in_background: true };
             background::run(rest.carry_out());
         }
     }
@@ -143,15 +147,7 @@ impl Core {
 
     async fn forget(&self, target: &Target) {
         self.books(None).count(|book| &book.invalidations);
-        let full = if target.is_glob {
-            Full::Glob(self.full_glob(&target.text))
-        } else {
-            match self.full(target.text.clone()) {
-                Ok(key) => Full::Key(key),
-                // No entry has a key so long.
-                Err(_) => return,
-            }
-        };
+        let Some(full) = self.full_target(target) else { return };
         let done = match &full {
             Full::Key(key) => {
                 let removed = self.timed(self.store.remove_many(std::slice::from_ref(key))).await;
@@ -168,6 +164,22 @@ impl Core {
                 warn!(target: "cache_aside", pattern = target.text, %error, "an invalidation is kept until the store can take it");
                 self.keep(full);
             }
+        }
+    }
+}
+
+impl Core {
+    /// The target under the namespace; nothing if no entry can have so long a key.
+    fn full_target(&self, target: &Target) -> Option<Full> {
+        if target.is_glob {
+            return Some(Full::Glob(self.full_glob(&target.text)));
+        }
+        self.full(target.text.clone()).ok().map(Full::Key)
+    }
+
+    fn keep_target(&self, target: &Target) {
+        if let Some(full) = self.full_target(target) {
+            self.keep(full);
         }
     }
 }

@@ -11,17 +11,20 @@ const CHILD: &str = "CACHE_ASIDE_TEST_CHILD";
 const SAYS: &str = "the child says: ";
 
 /// Whether this is the child's side.
-pub fn is_child() -> bool {
+pub(crate) fn is_child() -> bool {
     std::env::var_os(CHILD).is_some()
 }
 
 /// What the parent gets.
-pub fn say(text: &str) {
-    println!("\n{SAYS}{}", text.escape_debug());
+pub(crate) fn say(text: &str) {
+    #[allow(clippy::print_stdout, reason = "that is how it says it")]
+    {
+        println!("\n{SAYS}{}", text.escape_debug());
+    }
 }
 
 /// Runs this one test again with no settings but these, in this directory; what it said, line by line.
-pub fn run(test: &str, directory: &Path, vars: &[(&str, &str)]) -> Vec<String> {
+pub(crate) fn run(test: &str, directory: &Path, vars: &[(&str, &str)]) -> Vec<String> {
     let mut child = Command::new(std::env::current_exe().unwrap());
     child.args(["--exact", test, "--nocapture"]).current_dir(directory).env(CHILD, "1");
     for (name, _) in std::env::vars_os() {
@@ -30,10 +33,10 @@ pub fn run(test: &str, directory: &Path, vars: &[(&str, &str)]) -> Vec<String> {
         }
     }
     let output = child.envs(vars.iter().copied()).output().unwrap();
-    let text = String::from_utf8(output.stdout).unwrap();
-    assert!(output.status.success(), "{text}\n{}", String::from_utf8_lossy(&output.stderr));
+    let out = String::from_utf8(output.stdout).unwrap();
+    assert!(output.status.success(), "{out}\n{}", String::from_utf8_lossy(&output.stderr));
     let said: Vec<String> =
-        text.lines().filter_map(|line| line.strip_prefix(SAYS)).map(str::to_owned).collect();
-    assert!(!said.is_empty(), "the child ran: {text}");
+        out.lines().filter_map(|line| line.strip_prefix(SAYS)).map(str::to_owned).collect();
+    assert!(!said.is_empty(), "the child ran: {out}");
     said
 }

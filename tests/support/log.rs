@@ -8,11 +8,11 @@ use tracing_subscriber::fmt::MakeWriter;
 
 /// All that was logged by this thread since [`Log::new`].
 #[derive(Clone, Debug, Default)]
-pub struct Log(Arc<Mutex<Vec<u8>>>);
+pub(crate) struct Log(Arc<Mutex<Vec<u8>>>);
 
 impl Log {
     /// Begins to listen; drop the guard to stop.
-    pub fn new() -> (Self, tracing::subscriber::DefaultGuard) {
+    pub(crate) fn new() -> (Self, tracing::subscriber::DefaultGuard) {
         let log = Self::default();
         let subscriber = tracing_subscriber::fmt()
             .with_max_level(tracing::Level::TRACE)
@@ -22,12 +22,12 @@ impl Log {
         (log, tracing::subscriber::set_default(subscriber))
     }
 
-    pub fn text(&self) -> String {
+    pub(crate) fn text(&self) -> String {
         String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
     }
 
     /// How many lines hold this text.
-    pub fn count(&self, text: &str) -> usize {
+    pub(crate) fn count(&self, text: &str) -> usize {
         self.text().lines().filter(|line| line.contains(text)).count()
     }
 }

@@ -26,6 +26,7 @@ use tracing::{error, info, warn};
 use super::address::Address;
 use super::fault::{self, Reaction};
 use super::{STEP, count_of};
+use crate::clock;
 use crate::error::StoreError;
 use crate::recovery::{Kept, Target};
 
@@ -303,22 +304,24 @@ impl Supervisor {
         let (mut pause, mut epoch, mut was_down) = (first, 0, false);
         loop {
             epoch += 1;
-            let begun = Instant::now();
             match self.establish(epoch).await {
                 Ok(()) => {
-                    if std::mem::take(&mut was_down) {
+                    if std::mem::replace(&mut was_down, true) {
                         info!(target: "cache_aside", server = link.address.shown(), "connected again");
                     }
+                    let begun = Instant::now();
                     link.attention.notified().await;
+                    // A connection that held is made anew at once; one that breaks again and again isn't.
+                    if begun.elapsed() > SETUP {
+                        pause = first;
+                    }
                 }
                 Err(problem) => self.down(&problem, &mut was_down),
             }
             if matches!(*link.state(), State::Closed) {
                 return;
             }
-            // A connection that held is made anew at once; one that breaks again and again isn't.
-            pause = if begun.elapsed() > SETUP && !was_down { first } else { pause };
-            tokio::time::sleep(pause.mul_f64(0.5 + fastrand::f64() / 2.0)).await;
+            clock::sleep_jittered(pause).await;
             pause = (pause * 2).min(longest);
         }
     }
