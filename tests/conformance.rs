@@ -3,14 +3,14 @@
 mod support;
 
 mod embedded {
-    async fn make() -> (cache_aside::Cache, ()) {
+    fn make() -> (cache_aside::Cache, ()) {
         (crate::support::embedded(), ())
     }
     crate::conformance!(make);
 }
 
 mod embedded_with_a_namespace {
-    async fn make() -> (cache_aside::Cache, ()) {
+    fn make() -> (cache_aside::Cache, ()) {
         (cache_aside::Cache::builder().namespace("shop").build().unwrap(), ())
     }
     crate::conformance!(make);

@@ -18,7 +18,7 @@ macro_rules! on {
         mod $name {
             use super::*;
 
-            async fn make() -> (Cache, Server) {
+            fn make() -> (Cache, Server) {
                 let server: Server = $server;
                 let url: fn(&Server) -> String = $url;
                 (over(&url(&server)), server)
@@ -52,7 +52,7 @@ on! {
 mod redis_with_a_namespace {
     use super::*;
 
-    async fn make() -> (Cache, Server) {
+    fn make() -> (Cache, Server) {
         let server = Server::redis().start();
         server.command(&["SET", "other:k", "1"]);
         let cache =
@@ -63,7 +63,7 @@ mod redis_with_a_namespace {
 
     #[tokio::test]
     async fn a_namespace_is_never_left() {
-        let (cache, server) = make().await;
+        let (cache, server) = make();
         for glob in ["*", "", "other:*", "?*", "[a-z]*", "\\*"] {
             cache.set("k", &1, secs(9)).await.unwrap();
             cache.delete_pattern(glob).await.unwrap();

@@ -112,6 +112,9 @@ fn a_password_is_never_shown() {
         &[("REDIS_URL", "redis://:hunter2@db")][..],
         &[("REDIS_URL", "redis://me:hunter2@db:1/2")],
         &[("REDIS_URL", "rediss://me:a@hunter2@db")],
+        &[("REDIS_URL", "redis://me:hunter2?x@db")],
+        &[("REDIS_URL", "redis://me:hunter2#x@db")],
+        &[("REDIS_URL", "redis://me:hunter2/x@db")],
         &[("REDIS_URL", "redis+cluster://me:hunter2@a,b")],
         &[("REDIS_URL", "redis+cluster://me:hunter2@a,me:hunter2@b")],
         &[("REDIS_URL", "redis+unix:///run/redis.sock?user=me&pass=hunter2")],
@@ -124,6 +127,9 @@ fn a_password_is_never_shown() {
         assert!(!shown_settings.contains(SECRET), "{shown_settings}");
         let builder = format!("{:?}", Cache::builder().settings(&settings));
         assert!(!builder.contains(SECRET), "{builder}");
+        if let Err(error) = Cache::builder().settings(&settings).build() {
+            assert!(!shown(&error).contains(SECRET), "{}", shown(&error));
+        }
     }
     for vars in [
         &[("REDIS_URL", "http://:hunter2@db")][..],

@@ -157,10 +157,10 @@ async fn a_panic_is_its_own_callers_and_frees_the_lease_at_once() {
     });
     tokio::time::sleep(ms(10)).await;
     let begun = tokio::time::Instant::now();
-    assert_eq!(cache.get_or_set("k", secs(60), || async { 2 }).await.unwrap(), 2);
+    assert_eq!(cache.get_or_set("k", secs(60), || async { 2_u8 }).await.unwrap(), 2);
     assert!(begun.elapsed() < ms(200));
     assert!(panicking.await.unwrap_err().is_panic());
-    assert_eq!(cache.get_or_set("k", secs(60), || async { 3 }).await.unwrap(), 3);
+    assert_eq!(cache.get_or_set("k", secs(60), || async { 3_u8 }).await.unwrap(), 3);
     assert_eq!(cache.stats().load_errors, 1);
 }
 

@@ -137,7 +137,13 @@ fn load(item: &FnItem, returns: &TokenStream) -> TokenStream {
         made!(move || -> #output #body)
     } else {
         let block = block(item, returns);
-        made!(move || async move #block)
+        // The edge stands before what may be an item at the head of the user's body.
+        made!(move || {
+            #[allow(clippy::items_after_statements)]
+            let body = async move #block;
+            #[allow(clippy::let_and_return)]
+            body
+        })
     }
 }
 
@@ -196,8 +202,16 @@ fn judge(p: &TokenStream, site: &Site, unless: Option<&ExprClosure>) -> TokenStr
         asks = true;
         fate.extend(made!(.unless(#p::ask(value, #closure))));
     }
-    let value = if asks { made!(value) } else { made!(_) };
-    made!(move |#value| #fate)
+    if !asks {
+        return made!(move |_| #fate);
+    }
+    // A closure is the only form that we take, also where a path would do.
+    made!(move |value| {
+        #[allow(clippy::redundant_closure_for_method_calls)]
+        let fate = #fate;
+        #[allow(clippy::let_and_return)]
+        fate
+    })
 }
 
 fn duration(time: Duration) -> TokenStream {

@@ -66,7 +66,7 @@ impl<'a> Pass<'a> {
     /// Cancel safe: leases and seats are held by guards.
     pub(crate) async fn next(&mut self) -> Step {
         if self.refresh {
-            return Step::Load(self.lead_refresh().await);
+            return Step::Load(Box::pin(self.lead_refresh()).await);
         }
         loop {
             let sight = match self.sight.take() {
@@ -82,9 +82,10 @@ impl<'a> Pass<'a> {
                 sight => {
                     self.miss();
                     if self.ask.flight == SingleFlight::Off {
-                        return self.lead(None, sight, None).await;
+                        return Box::pin(self.lead(None, sight, None)).await;
                     }
-                    if let Some(step) = self.fly(sight).await {
+                    // Boxed: a hit doesn't carry the room that a miss needs.
+                    if let Some(step) = Box::pin(self.fly(sight)).await {
                         return step;
                     }
                 }

@@ -202,7 +202,7 @@ impl Lead {
         match self.encode(value) {
             Ok((record, is_none)) => {
                 let life = self.life(fate, is_none);
-                self.store(record, life).await;
+                Box::pin(self.store(record, life)).await;
             }
             Err(error) => self.refuse(&error),
         }

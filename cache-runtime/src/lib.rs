@@ -3,6 +3,8 @@
 //! Depend on `cache-aside`; this crate is its engine room and changes with it. `ARCHITECTURE.md` in
 //! the repository says which room holds what.
 
+#![warn(clippy::print_stdout, clippy::print_stderr)]
+
 mod background;
 mod builder;
 mod cache;

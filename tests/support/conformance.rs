@@ -29,7 +29,7 @@ pub async fn values_come_back(cache: Cache) -> Checked {
     cache.set("user:1", &user(2), Ttl::Never).await?;
     assert_eq!(cache.get::<User>("user:1").await?, Some(user(2)));
     cache.set("map", &BTreeMap::from([("k", 1.5)]), secs(9)).await?;
-    assert_eq!(cache.get::<BTreeMap<String, f64>>("map").await?.unwrap()["k"], 1.5);
+    assert_eq!(cache.get("map").await?, Some(BTreeMap::from([("k".to_owned(), 1.5)])));
     cache.set("text", "plain", secs(9)).await?;
     assert_eq!(cache.get::<String>("text").await?.as_deref(), Some("plain"));
     cache.set("none", &None::<u8>, secs(9)).await?;
@@ -249,7 +249,7 @@ pub async fn limits_are_errors_that_lose_nothing(cache: Cache) -> Checked {
 }
 
 /// Every check by name, each as a test of its own: `conformance!(make_cache)` where `make_cache` is
-/// an async function that gives a cache and whatever must live as long.
+/// a function that gives a cache and whatever must live as long.
 #[macro_export]
 macro_rules! conformance {
     ($make:path) => {
@@ -263,7 +263,7 @@ macro_rules! conformance {
     ($make:path: $($check:ident)*) => { $(
         #[tokio::test]
         async fn $check() {
-            let (cache, _kept) = $make().await;
+            let (cache, _kept) = $make();
             $crate::support::conformance::$check(cache).await.unwrap();
         }
     )* };
