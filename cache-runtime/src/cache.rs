@@ -19,6 +19,7 @@ use crate::error::{CacheError, StoreError};
 use crate::events::{Books, Counters, Stats};
 use crate::flight::Flights;
 use crate::key::{LONGEST, by_hand};
+use crate::lead::Orphans;
 use crate::policy::{Fate, Jitter, Life, SingleFlight, Ttl};
 use crate::record::{self, Found};
 use crate::recovery::{Kept, Target};
@@ -62,6 +63,8 @@ pub(crate) struct Core {
     counters: Counters,
     /// Invalidations that the store couldn't take yet.
     pub(crate) kept: Arc<Kept>,
+    /// Leases of ours that couldn't be released: nobody loads under them.
+    pub(crate) orphans: Orphans,
     /// Keys that something was said about, so that it is said once.
     warned: Mutex<HashSet<String>>,
 }
@@ -88,6 +91,7 @@ impl Cache {
             flights: Arc::new(Flights::new()),
             counters: Counters::new(),
             kept,
+            orphans: Orphans::default(),
             warned: Mutex::default(),
         };
         Self { core: Arc::new(core) }

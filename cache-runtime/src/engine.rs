@@ -251,9 +251,17 @@ impl<'a> Pass<'a> {
                 hold.disarm();
                 Err(Sight::of(there, &self.ask, core))
             }
-            // The lease may be there although the reply was lost: dropping the hold releases it.
-            Err(error) => Err(self.failed(&error)),
+            Err(error) => Err(self.not_leased(&hold, &error)),
         }
+    }
+
+    /// The lease may be there although the reply was lost: dropping the hold releases it. A server
+    /// that refused has put none.
+    fn not_leased(&self, hold: &Hold, error: &StoreError) -> Sight {
+        if let StoreError::Refused(_) | StoreError::WrongType(_) = error {
+            hold.disarm();
+        }
+        self.failed(error)
     }
 
     /// Puts a lease in the place of what was seen; if that is gone, there is nothing to say but "look".
@@ -266,7 +274,7 @@ impl<'a> Pass<'a> {
                 hold.disarm();
                 Err(Sight::Absent)
             }
-            Err(error) => Err(self.failed(&error)),
+            Err(error) => Err(self.not_leased(&hold, &error)),
         }
     }
 

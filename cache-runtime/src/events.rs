@@ -7,8 +7,9 @@ macro_rules! counters {
     ($($(#[$doc:meta])* $name:ident,)*) => {
         /// How often what happened, in this process.
         ///
-        /// A call is one of near hit, hit, plain hit, miss or bypassed; the other numbers say more
-        /// about misses and about what went on behind the calls.
+        /// A call that asks the cache is a near hit, a hit, a plain hit, a miss or bypassed; one whose
+        /// `when` is false doesn't ask. The other numbers say more about misses, and about what went
+        /// on behind the calls.
         #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
         #[non_exhaustive]
         pub struct Stats {

@@ -1,8 +1,10 @@
 //! One load: the right to fill, kept alive while the function runs, and given up by `Drop`.
 
+use std::collections::VecDeque;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{Mutex, PoisonError};
 use std::task::Context;
 use std::time::Duration;
 
@@ -67,10 +69,33 @@ impl Drop for Hold {
             crate::background::run(async move {
                 let released = cache.core().timed(cache.core().store.release(&key, prefix)).await;
                 if let Err(error) = released {
-                    debug!(target: "cache_aside", %key, %error, "a lease wasn't released; it expires");
+                    cache.core().orphans.add(prefix);
+                    debug!(target: "cache_aside", %key, %error, "a lease wasn't released; the next call takes it over");
                 }
             });
         }
+    }
+}
+
+/// Leases that couldn't be released, the latest last. They expire soon, so a few are enough; one
+/// that is forgotten is waited for like another process'.
+#[derive(Debug, Default)]
+pub(crate) struct Orphans(Mutex<VecDeque<Prefix>>);
+
+impl Orphans {
+    const MOST: usize = 1000;
+
+    fn add(&self, prefix: Prefix) {
+        let mut orphans = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if orphans.len() == Self::MOST {
+            orphans.pop_front();
+        }
+        orphans.push_back(prefix);
+    }
+
+    /// Whether this is one.
+    pub(crate) fn has(&self, prefix: &Prefix) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).contains(prefix)
     }
 }
 

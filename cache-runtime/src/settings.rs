@@ -234,18 +234,16 @@ fn bad(name: &str, problem: &str, form: &str) -> CacheError {
     CacheError::Settings(format!("{name} {problem}; write {form}"))
 }
 
-/// The URL without what lets in.
+/// The URL without what lets in: neither what stands before an `@`, wherever that is, nor a query
+/// that may name a user or a password.
 pub(crate) fn redacted(url: &str) -> String {
-    let (url, query) = url.split_once('?').unwrap_or((url, ""));
     let shown = match (url.split_once("://"), url.rfind('@')) {
         (Some((scheme, _)), Some(at)) => format!("{scheme}://***{}", &url[at..]),
-        _ => url.to_owned(),
+        (None, Some(at)) => format!("***{}", &url[at..]),
+        (_, None) => url.to_owned(),
     };
-    match query {
-        "" => shown,
-        _ if query.contains('@') || query.contains("pass") || query.contains("user") => {
-            format!("{shown}?***")
-        }
-        _ => format!("{shown}?{query}"),
+    match shown.split_once('?') {
+        Some((before, query)) if query.contains("pass") || query.contains("user") => format!("{before}?***"),
+        _ => shown,
     }
 }

@@ -93,6 +93,7 @@ impl Sight {
         let Some(bytes) = bytes else { return Self::Absent };
         match record::read(bytes) {
             Found::Value(value) => Self::of_value(value, ask, core),
+            Found::Lease(prefix) if core.orphans.has(&prefix) => Self::Dead(prefix),
             Found::Lease(prefix) | Found::Put(prefix) => Self::Busy(prefix),
             Found::Torn(prefix) => Self::Dead(prefix),
             Found::Fence | Found::Newer => Self::HandsOff,

@@ -4,6 +4,7 @@
 
 pub mod client;
 pub mod conformance;
+pub mod fleet;
 mod link;
 mod net;
 mod process;

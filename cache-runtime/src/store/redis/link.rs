@@ -220,12 +220,18 @@ impl Link {
     /// Takes the connection away, if it is still the one of this epoch.
     fn lose(&self, of: Option<u64>, why: &str) {
         let mut state = self.state();
-        let State::Up { epoch, .. } = *state else { return };
-        if of.is_none_or(|of| of == epoch) {
+        let lost = match *state {
+            State::Up { epoch, .. } => of.is_none_or(|of| of == epoch),
+            // A server that takes connections and says nothing: nobody waits for it any more.
+            State::Connecting => of.is_none(),
+            State::Idle | State::Down(_) | State::Closed => false,
+        };
+        if lost {
             *state = State::Down(why.to_owned());
             drop(state);
             warn!(target: "cache_aside", server = self.address.shown(), why, "the connection is given up: functions run uncached until there is another");
             self.attention.notify_one();
+            self.changed.notify_waiters();
         }
     }
 
@@ -302,7 +308,7 @@ impl Supervisor {
         let link = &self.link;
         let (first, longest) = link.options.reconnect;
         let (mut pause, mut epoch, mut was_down) = (first, 0, false);
-        loop {
+        while !matches!(*link.state(), State::Closed) {
             epoch += 1;
             match self.establish(epoch).await {
                 Ok(()) => {
@@ -343,6 +349,11 @@ impl Supervisor {
     async fn establish(&self, epoch: u64) -> Result<(), StoreError> {
         let link = &self.link;
         let mut connection = self.connect(epoch).await?;
+        // A server that is loading its data greets and then refuses everything else.
+        match query(&mut connection, &cmd("PING")).await {
+            Ok(_) | Err(StoreError::Refused(_)) => {}
+            Err(problem) => return Err(problem),
+        }
         loop {
             for (target, kept) in link.kept.all() {
                 carry_out(&mut connection, &target).await.inspect_err(|problem| {

@@ -73,6 +73,13 @@ fn bytes_of(reply: Value) -> Option<Option<Bytes>> {
     }
 }
 
+impl Drop for RedisStore {
+    /// The supervisor would go on for as long as its runtime does.
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
 fn count_of(reply: &Value) -> Option<u64> {
     match reply {
         Value::Int(count) => u64::try_from(*count).ok(),

@@ -1,0 +1,171 @@
+//! What the parent does to the server and to the processes.
+
+use std::path::PathBuf;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use fastrand::Rng;
+
+use crate::history::Log;
+use crate::support::fleet::{Folder, Lines, Member};
+use crate::support::server::Server;
+use crate::support::{ms, secs};
+use crate::truth;
+use crate::worker::KEYS;
+
+const PROCESSES: usize = 4;
+/// The faults change after this time.
+const ROUND: Duration = secs(2);
+
+/// One kind of trouble.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Fault {
+    /// Somebody else's program deletes a key, after it wrote the row.
+    Unlink,
+    /// Everything is gone; an invalidation of all.
+    Flush,
+    /// The server's memory is full: it removes keys at random.
+    Evict,
+    /// All connections are cut.
+    Cut,
+    /// A process stands still, mostly for longer than its leases.
+    FreezeProcess,
+    /// `kill -9`; another one takes its place.
+    KillProcess,
+    /// The server stands still.
+    FreezeServer,
+    /// The server is killed, and another one, empty, takes its place.
+    RestartServer,
+}
+
+impl Fault {
+    pub(crate) const ALL: [Self; 8] = [
+        Self::Unlink,
+        Self::FreezeProcess,
+        Self::Evict,
+        Self::Cut,
+        Self::KillProcess,
+        Self::Flush,
+        Self::FreezeServer,
+        Self::RestartServer,
+    ];
+}
+
+/// The servers, the processes and who torments them.
+#[derive(Debug)]
+pub(crate) struct Scene {
+    cache: Server,
+    truth: Server,
+    folder: Folder,
+    log: Log,
+    test: &'static str,
+    members: Vec<Member>,
+    files: Vec<PathBuf>,
+    rng: Rng,
+}
+
+impl Scene {
+    /// Servers, and processes that run `test`.
+    pub(crate) fn open(test: &'static str, seed: u64) -> Self {
+        let cache = Server::redis().config("maxmemory", "12mb").config("maxmemory-policy", "allkeys-random");
+        let folder = Folder::new();
+        let file = folder.path().join("parent");
+        let mut scene = Self {
+            cache: cache.start(),
+            truth: Server::redis().start(),
+            log: Log(Lines::to(&file)),
+            folder,
+            test,
+            members: Vec::new(),
+            files: vec![file],
+            rng: Rng::with_seed(seed),
+        };
+        for _ in 0..PROCESSES {
+            let member = scene.process();
+            scene.members.push(member);
+        }
+        scene
+    }
+
+    fn process(&mut self) -> Member {
+        let file = self.folder.path().join(self.files.len().to_string());
+        self.files.push(file.clone());
+        let (server, truth, seed) = (self.cache.url(), self.truth.url(), self.rng.u64(..));
+        Member::start(self.test, file, &[("SERVER", &server), ("TRUTH", &truth), ("SEED", &seed)])
+    }
+
+    /// Runs for so long, with two kinds of fault at a time; all had their turn after 16 s.
+    pub(crate) fn torment(&mut self, faults: &[Fault], time: Duration) -> Vec<(Fault, usize)> {
+        let mut done: Vec<(Fault, usize)> = faults.iter().map(|fault| (*fault, 0)).collect();
+        let begun = Instant::now();
+        while begun.elapsed() < time {
+            let round = usize::try_from(begun.elapsed().as_millis() / ROUND.as_millis()).expect("not for ever");
+            sleep(ms(self.rng.u64(10..150)));
+            if let Some(count) = done.len().checked_sub(1) {
+                let which = (round + if self.rng.bool() { 3 } else { 0 }) % (count + 1);
+                done[which].1 += 1;
+                self.inflict(done[which].0);
+            }
+        }
+        done
+    }
+
+    fn inflict(&mut self, fault: Fault) {
+        let victim = self.rng.usize(..PROCESSES);
+        let time = ms(self.rng.u64(20..300));
+        match fault {
+            Fault::Unlink => {
+                let key = self.rng.usize(..KEYS);
+                self.outside(key..=key, |server| {
+                    let names = ["hand", "shared", "local"].map(|kind| format!("fresh:{kind}:{key}"));
+                    server.command(&["UNLINK", &names[0], &names[1], &names[2]]);
+                });
+            }
+            Fault::Flush => self.outside(0..=KEYS - 1, |server| {
+                server.command(&["FLUSHDB"]);
+            }),
+            Fault::Evict => {
+                let junk = "x".repeat(100_000);
+                for number in 0..self.rng.u32(80..160) {
+                    self.cache.command(&["SET", &format!("junk:{number}"), &junk, "PX", "500"]);
+                }
+            }
+            Fault::Cut => {
+                self.cache.command(&["CLIENT", "KILL", "TYPE", "normal"]);
+            }
+            Fault::FreezeProcess => self.members[victim].freeze_for(time),
+            Fault::KillProcess => {
+                self.members[victim].kill();
+                self.members[victim] = self.process();
+            }
+            Fault::FreezeServer => {
+                self.cache.freeze();
+                sleep(time / 2);
+                self.cache.thaw();
+            }
+            Fault::RestartServer => self.outside(0..=KEYS - 1, Server::restart),
+        }
+    }
+
+    /// A writer in another program, which knows nothing of leases: new versions, then a `DEL`.
+    fn outside(&self, keys: std::ops::RangeInclusive<usize>, delete: impl FnOnce(&Server)) {
+        let write = |key| self.truth.command(&["INCR", &truth::name(key)]).parse().expect("a version");
+        let versions: Vec<(usize, u64)> = keys.map(|key| (key, write(key))).collect();
+        delete(&self.cache);
+        for (key, version) in versions {
+            self.log.invalidated(key, version);
+        }
+    }
+
+    /// Ends all processes, and gives what they wrote.
+    pub(crate) fn close(mut self) -> (Folder, Vec<PathBuf>) {
+        for member in &mut self.members {
+            member.stop();
+        }
+        for member in &mut self.members {
+            let status = member.end_within(secs(30)).expect("every read ends: a process hangs");
+            assert!(status.success(), "a process failed: {status}");
+        }
+        (self.folder, self.files)
+    }
+}

@@ -1,0 +1,166 @@
+//! What happened, in all processes, by the one clock that they share; and whether it may have.
+//!
+//! A line of a history is one of
+//!
+//! ```text
+//! i <key> <version> <when>     an invalidation returned Ok; the key had this version when it was asked for
+//! r <key> <version> <when>     a read that was asked for then got this version
+//! s <name> <number> ...        what the process counted so far
+//! ```
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use rustix::time::{ClockId, clock_gettime};
+
+use crate::support::fleet::{self, Lines};
+
+/// Nanoseconds by the kernel's monotonic clock, the same in all processes of a machine.
+pub(crate) fn now() -> u64 {
+    let now = clock_gettime(ClockId::Monotonic);
+    let nanos = i128::from(now.tv_sec) * 1_000_000_000 + i128::from(now.tv_nsec);
+    u64::try_from(nanos).expect("it counts from the start of the machine")
+}
+
+/// Where one process writes what happens.
+#[derive(Debug)]
+pub(crate) struct Log(pub(crate) Lines);
+
+impl Log {
+    /// An invalidation has returned Ok by now.
+    pub(crate) fn invalidated(&self, key: usize, version: u64) {
+        self.0.say(format_args!("i {key} {version} {}", now()));
+    }
+
+    /// A read that began then got this.
+    pub(crate) fn read(&self, key: usize, version: u64, begun: u64) {
+        self.0.say(format_args!("r {key} {version} {begun}"));
+    }
+
+    /// The process counted so much so far.
+    pub(crate) fn counted(&self, names: &[(&str, u64)]) {
+        let line = names.iter().fold("s".to_owned(), |line, (name, number)| format!("{line} {name} {number}"));
+        self.0.say(line);
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum What {
+    // In this order at one instant: such a read needn't know of such an invalidation.
+    Read,
+    Invalidated,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Event {
+    when: u64,
+    what: What,
+    key: usize,
+    version: u64,
+}
+
+/// The histories of all processes.
+#[derive(Debug, Default)]
+pub(crate) struct History {
+    events: Vec<Event>,
+    counted: BTreeMap<String, u64>,
+}
+
+/// What the checker found.
+#[derive(Debug)]
+pub(crate) struct Verdict {
+    pub(crate) reads: usize,
+    pub(crate) invalidations: usize,
+    pub(crate) stale: usize,
+    /// A few of the stale reads, for people.
+    pub(crate) examples: Vec<String>,
+}
+
+impl History {
+    /// Adds what one process wrote; the end of a killed one's may be missing.
+    pub(crate) fn add(&mut self, file: &Path) {
+        let mut counted = None;
+        for line in fleet::said(file) {
+            match line.split_once(' ') {
+                Some(("s", numbers)) => counted = Some(numbers.to_owned()),
+                Some((kind, rest)) => self.events.push(event(kind, rest)),
+                None => panic!("no line of a history: {line}"),
+            }
+        }
+        let counted = counted.unwrap_or_default();
+        let words: Vec<&str> = counted.split(' ').collect();
+        for pair in words.chunks_exact(2) {
+            *self.counted.entry(pair[0].to_owned()).or_default() += pair[1].parse::<u64>().expect("a number");
+        }
+    }
+
+    /// What all processes counted under this name; a killed one since its last word not.
+    pub(crate) fn counted(&self, name: &str) -> u64 {
+        self.counted.get(name).copied().unwrap_or_default()
+    }
+
+    /// Looks for reads that got a version older than one whose invalidation had returned Ok before
+    /// they began. One pass over the events in their order.
+    pub(crate) fn judge(mut self) -> Verdict {
+        self.events.sort_unstable();
+        let mut verdict = Verdict { reads: 0, invalidations: 0, stale: 0, examples: Vec::new() };
+        let mut floors: BTreeMap<usize, Event> = BTreeMap::new();
+        for event in self.events {
+            let floor = floors.get(&event.key);
+            match event.what {
+                What::Invalidated => {
+                    verdict.invalidations += 1;
+                    if floor.is_none_or(|floor| floor.version < event.version) {
+                        floors.insert(event.key, event);
+                    }
+                }
+                What::Read => {
+                    verdict.reads += 1;
+                    if let Some(floor) = floor.filter(|floor| event.version < floor.version) {
+                        verdict.stale += 1;
+                        if verdict.examples.len() < 5 {
+                            verdict.examples.push(example(event, *floor));
+                        }
+                    }
+                }
+            }
+        }
+        verdict
+    }
+}
+
+fn event(kind: &str, rest: &str) -> Event {
+    let numbers: Vec<u64> = rest.split(' ').map(|number| number.parse().expect("a number")).collect();
+    let [key, version, when] = numbers[..] else { panic!("no line of a history: {kind} {rest}") };
+    let what = if kind == "r" { What::Read } else { What::Invalidated };
+    Event { when, what, key: usize::try_from(key).expect("few keys"), version }
+}
+
+fn example(read: Event, floor: Event) -> String {
+    let micros = (read.when - floor.when) / 1000;
+    format!(
+        "key {}: version {} by a read that began {micros} us after the invalidation of version {} returned Ok",
+        read.key, read.version, floor.version
+    )
+}
+
+#[test]
+fn the_checker_tells_stale_from_fresh() {
+    let folder = fleet::Folder::new();
+    let (one, two) = (folder.path().join("1"), folder.path().join("2"));
+    let write = |path: &Path, lines: &[&str]| lines.iter().for_each(|line| Lines::to(path).say(line));
+    write(&one, &["i 1 5 100", "i 1 4 110", "i 2 9 120", "s loads 3", "s loads 4 hits 1"]);
+    // Of its time; older than asked for before; at the very instant; stale; younger; another key.
+    write(&two, &["r 1 4 99", "r 1 5 200", "r 1 4 100", "r 1 4 105", "r 1 6 130", "r 3 0 130", "s loads 1"]);
+    std::fs::OpenOptions::new()
+        .append(true)
+        .open(&two)
+        .and_then(|mut file| std::io::Write::write_all(&mut file, b"r 1 4 1"))
+        .unwrap(); // torn: the process was killed
+    let mut history = History::default();
+    history.add(&one);
+    history.add(&two);
+    assert_eq!((history.counted("loads"), history.counted("hits")), (5, 1));
+    let verdict = history.judge();
+    assert_eq!((verdict.reads, verdict.invalidations, verdict.stale), (6, 3, 1), "{verdict:?}");
+}

@@ -1,0 +1,104 @@
+//! No read returns a version older than one whose invalidation had returned Ok before the read began
+//! (I1, I3, I10, I14): processes, a real server, and everything that goes wrong in production.
+//!
+//! Runs for 20 s; `CACHE_ASIDE_FRESHNESS_SECONDS` says for how long. `CACHE_ASIDE_SEED` repeats the
+//! choices of a run: who does what when is again the machine's, so a race may need some runs.
+
+mod chaos;
+mod history;
+mod naive;
+mod ours;
+#[path = "../support/mod.rs"]
+mod support;
+mod truth;
+mod worker;
+
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use chaos::{Fault, Scene};
+use history::{History, Verdict};
+use naive::{Flaw, Naive};
+use support::fleet::{self, report};
+use support::secs;
+use worker::Subject;
+
+/// One at a time: they share two cores.
+static TURN: Mutex<()> = Mutex::new(());
+
+fn setting(name: &str) -> Option<u64> {
+    std::env::var(name).ok().map(|text| text.parse().unwrap_or_else(|_| panic!("{name} is a number")))
+}
+
+/// Processes that run `test` with these faults; what came of it.
+fn watch(test: &'static str, faults: &[Fault], time: Duration) -> Verdict {
+    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    let seed = setting("CACHE_ASIDE_SEED").unwrap_or_else(|| fastrand::u64(..));
+    report(format_args!("{test}: {} s, CACHE_ASIDE_SEED={seed}", time.as_secs()));
+    let mut scene = Scene::open(test, seed);
+    let done = scene.torment(faults, time);
+    let (_folder, files) = scene.close();
+    let mut history = History::default();
+    files.iter().for_each(|file| history.add(file));
+    let counts: Vec<String> = ["hits", "coalesced", "loads", "refused", "faults"]
+        .map(|name| format!("{} {name}", history.counted(name)))
+        .to_vec();
+    let verdict = history.judge();
+    report(format_args!(
+        "{test}: {} reads checked, {} stale; {} invalidations, {} (refused: fills); {done:?}",
+        verdict.reads,
+        verdict.stale,
+        verdict.invalidations,
+        counts.join(", "),
+    ));
+    verdict
+}
+
+/// The process of a member.
+fn member(subject: impl Subject) {
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("it starts");
+    runtime.block_on(worker::run(subject));
+    // A load that nobody waits for any more isn't waited for.
+    runtime.shutdown_background();
+}
+
+#[test]
+fn no_read_is_older_than_an_invalidation_before_it() {
+    if fleet::is_member() {
+        return member(ours::of_member());
+    }
+    let time = setting("CACHE_ASIDE_FRESHNESS_SECONDS").unwrap_or(20);
+    let verdict =
+        watch("no_read_is_older_than_an_invalidation_before_it", &Fault::ALL, Duration::from_secs(time));
+    assert_eq!(verdict.stale, 0, "{:#?}", verdict.examples);
+    assert!(verdict.reads > 200 * usize::try_from(time).unwrap(), "it checked something: {verdict:?}");
+}
+
+/// The mutants and their control run this short.
+const SHORT: Duration = secs(3);
+
+#[test]
+fn the_least_client_that_is_right_passes() {
+    if fleet::is_member() {
+        return member(Naive::of_member(Flaw::None));
+    }
+    let verdict = watch("the_least_client_that_is_right_passes", &[], SHORT);
+    assert_eq!(verdict.stale, 0, "{:#?}", verdict.examples);
+}
+
+#[test]
+fn a_token_per_process_is_caught() {
+    if fleet::is_member() {
+        return member(Naive::of_member(Flaw::TokenPerProcess));
+    }
+    assert!(watch("a_token_per_process_is_caught", &[], SHORT).stale > 0);
+}
+
+#[test]
+fn a_fill_without_compare_is_caught() {
+    if fleet::is_member() {
+        return member(Naive::of_member(Flaw::FillWithoutCompare));
+    }
+    assert!(watch("a_fill_without_compare_is_caught", &[], SHORT).stale > 0);
+}
