@@ -14,5 +14,8 @@ pub use cache_runtime::{
 #[doc = include_str!("../docs/cache.md")]
 pub mod guide {}
 
+#[doc = include_str!("../docs/outages.md")]
+pub mod outages {}
+
 #[doc(hidden)]
 pub use cache_runtime::private as __private;

@@ -13,7 +13,6 @@ use crate::support::{ms, secs};
 use crate::truth;
 use crate::worker::KEYS;
 
-const PROCESSES: usize = 4;
 /// The faults change after this time.
 const ROUND: Duration = secs(2);
 
@@ -65,8 +64,8 @@ pub(crate) struct Scene {
 }
 
 impl Scene {
-    /// Servers, and processes that run `test`.
-    pub(crate) fn open(test: &'static str, seed: u64) -> Self {
+    /// Servers, and so many processes that run `test`.
+    pub(crate) fn open(test: &'static str, processes: usize, seed: u64) -> Self {
         let cache = Server::redis().config("maxmemory", "12mb").config("maxmemory-policy", "allkeys-random");
         let folder = Folder::new();
         let file = folder.path().join("parent");
@@ -80,7 +79,7 @@ impl Scene {
             files: vec![file],
             rng: Rng::with_seed(seed),
         };
-        for _ in 0..PROCESSES {
+        for _ in 0..processes {
             let member = scene.process();
             scene.members.push(member);
         }
@@ -100,7 +99,7 @@ impl Scene {
         let begun = Instant::now();
         while begun.elapsed() < time {
             let round = usize::try_from(begun.elapsed().as_millis() / ROUND.as_millis()).expect("not for ever");
-            sleep(ms(self.rng.u64(10..150)));
+            sleep(ms(self.rng.u64(20..200)));
             if let Some(count) = done.len().checked_sub(1) {
                 let which = (round + if self.rng.bool() { 3 } else { 0 }) % (count + 1);
                 done[which].1 += 1;
@@ -111,7 +110,7 @@ impl Scene {
     }
 
     fn inflict(&mut self, fault: Fault) {
-        let victim = self.rng.usize(..PROCESSES);
+        let victim = self.rng.usize(..self.members.len());
         let time = ms(self.rng.u64(20..300));
         match fault {
             Fault::Unlink => {

@@ -31,11 +31,11 @@ fn setting(name: &str) -> Option<u64> {
 }
 
 /// Processes that run `test` with these faults; what came of it.
-fn watch(test: &'static str, faults: &[Fault], time: Duration) -> Verdict {
+fn watch(test: &'static str, processes: usize, faults: &[Fault], time: Duration) -> Verdict {
     let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
     let seed = setting("CACHE_ASIDE_SEED").unwrap_or_else(|| fastrand::u64(..));
     report(format_args!("{test}: {} s, CACHE_ASIDE_SEED={seed}", time.as_secs()));
-    let mut scene = Scene::open(test, seed);
+    let mut scene = Scene::open(test, processes, seed);
     let done = scene.torment(faults, time);
     let (_folder, files) = scene.close();
     let mut history = History::default();
@@ -70,7 +70,7 @@ fn no_read_is_older_than_an_invalidation_before_it() {
     }
     let time = setting("CACHE_ASIDE_FRESHNESS_SECONDS").unwrap_or(20);
     let verdict =
-        watch("no_read_is_older_than_an_invalidation_before_it", &Fault::ALL, Duration::from_secs(time));
+        watch("no_read_is_older_than_an_invalidation_before_it", 4, &Fault::ALL, Duration::from_secs(time));
     assert_eq!(verdict.stale, 0, "{:#?}", verdict.examples);
     assert!(verdict.reads > 200 * usize::try_from(time).unwrap(), "it checked something: {verdict:?}");
 }
@@ -83,7 +83,7 @@ fn the_least_client_that_is_right_passes() {
     if fleet::is_member() {
         return member(Naive::of_member(Flaw::None));
     }
-    let verdict = watch("the_least_client_that_is_right_passes", &[], SHORT);
+    let verdict = watch("the_least_client_that_is_right_passes", 2, &[], SHORT);
     assert_eq!(verdict.stale, 0, "{:#?}", verdict.examples);
 }
 
@@ -92,7 +92,7 @@ fn a_token_per_process_is_caught() {
     if fleet::is_member() {
         return member(Naive::of_member(Flaw::TokenPerProcess));
     }
-    assert!(watch("a_token_per_process_is_caught", &[], SHORT).stale > 0);
+    assert!(watch("a_token_per_process_is_caught", 2, &[], SHORT).stale > 0);
 }
 
 #[test]
@@ -100,5 +100,5 @@ fn a_fill_without_compare_is_caught() {
     if fleet::is_member() {
         return member(Naive::of_member(Flaw::FillWithoutCompare));
     }
-    assert!(watch("a_fill_without_compare_is_caught", &[], SHORT).stale > 0);
+    assert!(watch("a_fill_without_compare_is_caught", 2, &[], SHORT).stale > 0);
 }

@@ -86,6 +86,8 @@ fn name(key: usize) -> String {
 }
 
 impl Subject for Naive {
+    const PACE: u64 = 40_000;
+
     async fn read(&self, key: usize, truth: &Truth, rng: &mut Rng) -> Option<u64> {
         let (name, lease) = (name(key), self.lease(rng));
         loop {

@@ -101,6 +101,8 @@ fn by_hand(key: usize) -> String {
 }
 
 impl Subject for Ours {
+    const PACE: u64 = 120_000;
+
     async fn read(&self, key: usize, truth: &Truth, rng: &mut Rng) -> Option<u64> {
         let patience = if rng.u8(..20) == 0 { ms(rng.u64(..50)) } else { ms(60_000) };
         let read = Cache::scope(self.cache.clone(), self.read_now(key, truth, rng));

@@ -14,10 +14,13 @@ use crate::truth::Truth;
 
 /// Few, so that everybody meets at them.
 pub(crate) const KEYS: usize = 4;
-const READERS: u64 = 6;
+const READERS: u64 = 8;
 
 /// What is checked.
 pub(crate) trait Subject: Send + Sync + 'static {
+    /// The longest pause between two writes of a process, in microseconds.
+    const PACE: u64;
+
     /// The version of this key that it gives; nothing if it gives none.
     fn read(&self, key: usize, truth: &Truth, rng: &mut Rng) -> impl Future<Output = Option<u64>> + Send;
 
@@ -71,14 +74,14 @@ impl<S: Subject> Worker<S> {
         while !self.stop.load(Relaxed) {
             let key = rng.usize(..KEYS);
             self.read(key, &truth, &mut rng).await;
-            pause(&mut rng, 6000).await;
+            pause(&mut rng, 3000).await;
         }
     }
 
     async fn writers_day(self: Arc<Self>) {
         let (truth, mut rng) = (Truth::at(&self.truth_url), Rng::with_seed(self.seed));
         while !self.stop.load(Relaxed) {
-            pause(&mut rng, 120_000).await;
+            pause(&mut rng, S::PACE).await;
             let key = rng.usize(..KEYS);
             let version = self.subject.write(key, &truth, &mut rng).await;
             if let Some(version) = version {
