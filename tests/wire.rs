@@ -64,7 +64,10 @@ async fn a_hit_is_one_command_and_a_miss_three() {
         assert_eq!(miss[0], ["GET", "row:2"]);
         let [_, key, _, px, lease, nx, get] = miss[1].as_slice() else { panic!("{:?}", miss[1]) };
         assert_eq!([key, px, lease, nx, get], ["row:2", "PX", "3000", "NX", "GET"]);
-        assert_eq!((miss[2][2].as_str(), miss[2][3].as_str(), miss[2].last().unwrap().as_str()), ("1", "row:2", "600000"));
+        assert_eq!(
+            (miss[2][2].as_str(), miss[2][3].as_str(), miss[2].last().unwrap().as_str()),
+            ("1", "row:2", "600000")
+        );
         // By hand it is the same.
         let world = &wire.world;
         assert_eq!(world.cache.get_or_set("k", secs(9), async || 1).await.unwrap(), 1);
@@ -84,7 +87,10 @@ async fn before_the_load_two_commands_after_it_one() {
     wire.commands();
     let load = async || wire.commands();
     let before: Vec<String> = wire.world.cache.get_or_set("k", secs(9), load).await.unwrap();
-    assert_eq!((before, wire.commands()), (vec!["GET".to_owned(), "SET".to_owned()], vec!["EVALSHA".to_owned()]));
+    assert_eq!(
+        (before, wire.commands()),
+        (vec!["GET".to_owned(), "SET".to_owned()], vec!["EVALSHA".to_owned()])
+    );
     // A load that fails gives its lease back, and nothing more.
     let failing = wire.world.cache.try_get_or_set("e", secs(9), async || Err::<u8, _>(wire.commands()));
     assert_eq!(failing.await.unwrap_err(), ["GET", "SET"]);

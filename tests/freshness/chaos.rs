@@ -98,7 +98,8 @@ impl Scene {
         let mut done: Vec<(Fault, usize)> = faults.iter().map(|fault| (*fault, 0)).collect();
         let begun = Instant::now();
         while begun.elapsed() < time {
-            let round = usize::try_from(begun.elapsed().as_millis() / ROUND.as_millis()).expect("not for ever");
+            let round =
+                usize::try_from(begun.elapsed().as_millis() / ROUND.as_millis()).expect("not for ever");
             sleep(ms(self.rng.u64(20..200)));
             if let Some(count) = done.len().checked_sub(1) {
                 let which = (round + if self.rng.bool() { 3 } else { 0 }) % (count + 1);

@@ -39,7 +39,8 @@ impl Log {
 
     /// The process counted so much so far.
     pub(crate) fn counted(&self, names: &[(&str, u64)]) {
-        let line = names.iter().fold("s".to_owned(), |line, (name, number)| format!("{line} {name} {number}"));
+        let line =
+            names.iter().fold("s".to_owned(), |line, (name, number)| format!("{line} {name} {number}"));
         self.0.say(line);
     }
 }

@@ -56,8 +56,11 @@ fn watch(test: &'static str, processes: usize, faults: &[Fault], time: Duration)
 
 /// The process of a member.
 fn member(subject: impl Subject) {
-    let runtime =
-        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("it starts");
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .expect("it starts");
     runtime.block_on(worker::run(subject));
     // A load that nobody waits for any more isn't waited for.
     runtime.shutdown_background();
