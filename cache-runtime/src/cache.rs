@@ -402,13 +402,23 @@ impl Core {
         Books { function: site.map(|site| &site.counters), cache: &self.counters }
     }
 
-    /// The record under `key` is not the one that was asked for: two functions make the same key,
-    /// or the server's replies have got out of step.
-    pub(crate) fn alarm(&self, key: &str) {
+    /// The entry under `key` is another's: two functions, or two lists of arguments, make the same
+    /// key. They take turns at being cached.
+    pub(crate) fn shared_key(&self, key: &str) {
         if self.first_word(key) {
             error!(target: "cache_aside", key, "the entry belongs to another function or to other arguments: not used");
-            self.store.distrust("a reply may be another question's");
         }
+    }
+
+    /// Whether that was said of this key.
+    pub(crate) fn is_shared_key(&self, key: &str) -> bool {
+        self.warned.lock().unwrap_or_else(PoisonError::into_inner).contains(key)
+    }
+
+    /// The server answered another question than the one that was asked.
+    pub(crate) fn out_of_step(&self, key: &str) {
+        error!(target: "cache_aside", key, "a reply was to another question: not used, and the connection is given up");
+        self.store.distrust("a reply was to another question");
     }
 
     /// Says something about a key, once.

@@ -158,7 +158,29 @@ impl<'a> Pass<'a> {
     async fn look(&mut self) -> Sight {
         let core = self.core();
         match Self::spend(&mut self.left, core, core.store.get(&self.ask.key)).await {
-            Ok(bytes) => Sight::of(bytes, &self.ask, core),
+            Ok(bytes) => self.settled(Sight::of(bytes, &self.ask, core)).await,
+            Err(error) => self.failed(&error),
+        }
+    }
+
+    /// Looks at a stranger's entry again: if there still is one, the key is shared; if not, replies and
+    /// questions have got out of step.
+    async fn settled(&mut self, sight: Sight) -> Sight {
+        let Sight::Stranger(_) = sight else { return sight };
+        let core = self.core();
+        match Self::spend(&mut self.left, core, core.store.get(&self.ask.key)).await {
+            Ok(bytes) => match Sight::of(bytes, &self.ask, core) {
+                Sight::Stranger(seen) => {
+                    core.shared_key(&self.ask.key);
+                    Sight::Dead(seen)
+                }
+                // The other function's entry has gone meanwhile.
+                sight if core.is_shared_key(&self.ask.key) => sight,
+                _ => {
+                    core.out_of_step(&self.ask.key);
+                    Sight::Dark
+                }
+            },
             Err(error) => self.failed(&error),
         }
     }
@@ -222,7 +244,7 @@ impl<'a> Pass<'a> {
                 Sight::Busy(prefix) if Some(prefix) == orphan => self.replace(prefix).await,
                 // The look that saw the lease may be older than the seat; acquiring looks again.
                 Sight::Busy(_) | Sight::Absent => self.acquire().await,
-                Sight::Dead(seen) => self.replace(seen).await,
+                Sight::Dead(seen) | Sight::Stranger(seen) => self.replace(seen).await,
             };
             sight = match leased {
                 Ok(hold) => return Step::Load(self.with_seat(seat, Some(hold))),
@@ -249,7 +271,8 @@ impl<'a> Pass<'a> {
             Ok(None) => Ok(hold),
             Ok(there) => {
                 hold.disarm();
-                Err(Sight::of(there, &self.ask, core))
+                let sight = Sight::of(there, &self.ask, core);
+                Err(self.settled(sight).await)
             }
             Err(error) => Err(self.not_leased(&hold, &error)),
         }
@@ -287,7 +310,9 @@ impl<'a> Pass<'a> {
                 Sight::Dark | Sight::HandsOff => break,
                 Sight::Absent => self.acquire().await.ok(),
                 Sight::Hit(Hit { origin: Origin::Store(seen), .. }) => self.claim(seen).await,
-                Sight::Busy(seen) | Sight::Dead(seen) => self.replace(seen).await.ok(),
+                Sight::Busy(seen) | Sight::Dead(seen) | Sight::Stranger(seen) => {
+                    self.replace(seen).await.ok()
+                }
                 Sight::Hit(_) => {
                     // Plain JSON has no prefix to compare; an old value must not outlive this refresh.
                     let core = self.core();

@@ -67,6 +67,9 @@ pub(crate) enum Sight {
     Absent,
     /// A value that may be replaced.
     Dead(Prefix),
+    /// The entry of another function or of other arguments: two of them make the same key, or the
+    /// reply was to another question.
+    Stranger(Prefix),
     /// Somebody loads, or puts.
     Busy(Prefix),
     /// Something that isn't to be touched: fenced, newer than this program, or foreign.
@@ -92,7 +95,7 @@ impl Sight {
     pub(crate) fn of(bytes: Option<Bytes>, ask: &Ask, core: &Core) -> Self {
         let Some(bytes) = bytes else { return Self::Absent };
         match record::read(bytes) {
-            Found::Value(value) => Self::of_value(value, ask, core),
+            Found::Value(value) => Self::of_value(value, ask),
             Found::Lease(prefix) if core.orphans.has(&prefix) => Self::Dead(prefix),
             Found::Lease(prefix) | Found::Put(prefix) => Self::Busy(prefix),
             Found::Torn(prefix) => Self::Dead(prefix),
@@ -104,11 +107,10 @@ impl Sight {
         }
     }
 
-    fn of_value(value: Value, ask: &Ask, core: &Core) -> Self {
+    fn of_value(value: Value, ask: &Ask) -> Self {
         let Value { prefix, head, payload } = value;
         if head.identity != ask.identity {
-            core.alarm(&ask.key);
-            return Self::Dead(prefix);
+            return Self::Stranger(prefix);
         }
         if head.version > ask.version {
             return Self::HandsOff;
