@@ -281,3 +281,19 @@ fn init_makes_the_global_cache_once_and_before_its_first_use() {
     let vars = [("CACHE_NAMESPACE", "from-the-environment")];
     child::run("init_makes_the_global_cache_once_and_before_its_first_use", &std::env::temp_dir(), &vars);
 }
+
+#[test]
+fn urls_of_later_versions_are_refused_by_name() {
+    for url in ["rediss://host", "redis+cluster://a,b", "redis+sentinel://a,b/name"] {
+        let error = Cache::builder().redis(url).build().unwrap_err().to_string();
+        let scheme = url.split("//").next().unwrap();
+        assert!(
+            error.contains(scheme)
+                && error.contains("doesn't support yet")
+                && error.contains("redis://host:port"),
+            "{error}"
+        );
+    }
+    let error = Cache::builder().redis("http://me:hunter2@host").build().unwrap_err().to_string();
+    assert!(error.contains("redis://") && !error.contains("hunter2"), "{error}");
+}

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use cache_aside::{Cache, CacheError, CacheManager, Expiry, Ttl};
+use cache_aside::{Cache, CacheError, CacheManager, Expiry, Ttl, cache};
 use serde::{Deserialize, Serialize};
 
 use super::{Loads, ms, secs};
@@ -248,6 +248,77 @@ pub async fn limits_are_errors_that_lose_nothing(cache: Cache) -> Checked {
     cache.ping().await
 }
 
+/// How often each caller's function ran: the value that it gives.
+#[cache(ttl = 60, key = "load")]
+async fn load(loads: &Loads, takes: Duration) -> Result<Option<u64>, u64> {
+    match loads.load(takes).await {
+        3 => Ok(None),
+        4 => Err(4),
+        number => Ok(Some(number)),
+    }
+}
+
+pub async fn records_are_filled_refreshed_put_and_cleared(cache: Cache) -> Checked {
+    Cache::scope(cache.clone(), async {
+        let (loads, quick) = (Loads::new(), Duration::ZERO);
+        assert_eq!(load(&loads, quick).await, Ok(Some(1)));
+        assert_eq!(load(&loads, quick).await, Ok(Some(1)));
+        assert_eq!(load::cached().await?, Some(Ok(Some(1))));
+        assert!(matches!(cache.ttl("load").await?, Expiry::In(left) if left <= secs(60)));
+        assert_eq!(load::refresh_cache(&loads, quick).await, Ok(Some(2)));
+        assert_eq!(load(&loads, quick).await, Ok(Some(2)), "the refresh was stored");
+        assert_eq!(load::refresh_cache(&loads, quick).await, Ok(None));
+        assert_eq!(load::cached().await?, Some(Ok(None)), "`None` is stored too");
+        assert_eq!(load::refresh_cache(&loads, quick).await, Err(4));
+        assert_eq!(load(&loads, quick).await, Ok(None), "a refresh that fails leaves what is there");
+        load::put_cache(&Some(9)).await?;
+        assert_eq!(load(&loads, quick).await, Ok(Some(9)));
+        assert!(load::clear_cache().await?);
+        assert!(!load::clear_cache().await?);
+        assert_eq!(load::cached().await?, None);
+        Ok(())
+    })
+    .await
+}
+
+pub async fn a_refresh_answers_meanwhile_and_gives_way_to_an_invalidation(cache: Cache) -> Checked {
+    Cache::scope(cache.clone(), async {
+        let loads = Loads::new();
+        assert_eq!(load(&loads, Duration::ZERO).await, Ok(Some(1)));
+        let slow = ms(300);
+        let (refreshed, during, ()) =
+            tokio::join!(load::refresh_cache(&loads, slow), load(&loads, slow), async {
+                tokio::time::sleep(ms(100)).await;
+                assert_eq!(
+                    load(&loads, slow).await,
+                    Ok(Some(1)),
+                    "the old value answers while it is refreshed"
+                );
+                assert!(load::clear_cache().await.unwrap());
+            });
+        assert_eq!((refreshed, during), (Ok(Some(2)), Ok(Some(1))));
+        assert_eq!(load::cached().await?, None, "the refresh began before the invalidation");
+        Ok(())
+    })
+    .await
+}
+
+pub async fn an_error_releases_the_lease(cache: Cache) -> Checked {
+    Cache::scope(cache.clone(), async {
+        let loads = Loads::new();
+        for _ in 0..3 {
+            loads.load(Duration::ZERO).await;
+        }
+        assert_eq!(load(&loads, Duration::ZERO).await, Err(4));
+        let begun = std::time::Instant::now();
+        assert_eq!(load(&loads, ms(50)).await, Ok(Some(5)));
+        assert!(begun.elapsed() < secs(3), "it didn't wait for the lease of the call that failed");
+        assert_eq!(load::cached().await?, Some(Ok(Some(5))));
+        Ok(())
+    })
+    .await
+}
+
 /// Every check by name, each as a test of its own: `conformance!(make_cache)` where `make_cache` is
 /// a function that gives a cache and whatever must live as long.
 #[macro_export]
@@ -258,6 +329,8 @@ macro_rules! conformance {
             lives_are_changed integers_count a_window_keeps_its_end increments_are_atomic
             globs_are_those_of_redis many_at_once get_or_set_loads_once errors_are_not_stored
             a_load_in_progress_is_no_value a_manager_keeps_to_its_prefix limits_are_errors_that_lose_nothing
+            records_are_filled_refreshed_put_and_cleared an_error_releases_the_lease
+            a_refresh_answers_meanwhile_and_gives_way_to_an_invalidation
         }
     };
     ($make:path: $($check:ident)*) => { $(
