@@ -149,6 +149,10 @@ impl<'a> Pass<'a> {
         if !core.store.is_remote() {
             return operation.await;
         }
+        if left.is_zero() {
+            // Not the server's fault: nothing was asked.
+            return Err(StoreError::Timeout("the budget is spent".to_owned()));
+        }
         let begun = Instant::now();
         let answer = core.timed_by(*left, operation).await;
         *left = left.saturating_sub(begun.elapsed());
