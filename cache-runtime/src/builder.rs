@@ -168,7 +168,7 @@ impl Builder {
     }
 
     /// How many invalidations are kept while the server can't take them (10,000). When they are
-    /// more, they become one: everything in the namespace.
+    /// more, those of `user:{id}` become the one of `user:*`.
     pub fn retry_queue(mut self, invalidations: usize) -> Self {
         self.retry_queue = invalidations;
         self

@@ -176,7 +176,10 @@ pub async fn clear(call: Call) -> Result<bool, CacheError> {
     cache.core().books(Some(call.at.site)).count(|book| &book.invalidations);
     let core = cache.core();
     // It may not be lost; it is kept, and its caller is told that it isn't done yet.
-    core.invalidate_key(&key).await.inspect_err(|_| core.keep(Target::Key(key.clone())))
+    let cover = || {
+        Some(key::all_of(&call.at)).filter(|glob| !glob.starts_with('*')).map(|glob| core.full_glob(&glob))
+    };
+    core.invalidate_key(&key).await.inspect_err(|_| core.keep(Target::Key(key.clone()), cover()))
 }
 
 /// Forgets every entry of the function.
@@ -185,7 +188,7 @@ pub async fn clear_all(call: Call) -> Result<(), CacheError> {
     let glob = cache.core().full_glob(&key::all_of(&call.at));
     cache.core().books(Some(call.at.site)).count(|book| &book.invalidations);
     let core = cache.core();
-    core.invalidate_glob(&glob).await.inspect_err(|_| core.keep(Target::Glob(glob.clone()))).map(drop)
+    core.invalidate_glob(&glob).await.inspect_err(|_| core.keep(Target::Glob(glob.clone()), None)).map(drop)
 }
 
 /// The key of these arguments, without the namespace.
@@ -240,8 +243,7 @@ where
 
 /// What happened to the function in this process.
 pub fn stats(at: At) -> Stats {
-    let pending = global::current().map(|cache| cache.core().pending()).unwrap_or_default();
-    at.site.counters.snapshot(pending)
+    at.site.counters.snapshot(0)
 }
 
 thread_local! {

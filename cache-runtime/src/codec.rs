@@ -223,6 +223,18 @@ mod tests {
     }
 
     #[test]
+    fn floats_come_back_bit_by_bit() {
+        let mut bits = 0x3ff0_0000_0000_0001_u64;
+        for _ in 0..20_000 {
+            bits = bits.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            let float = f64::from_bits(bits);
+            if float.is_finite() {
+                assert_eq!(round(&float).to_bits(), bits);
+            }
+        }
+    }
+
+    #[test]
     fn too_much_is_refused_before_it_takes_the_memory() {
         let mut out = Vec::new();
         let error = encode(&"x".repeat(1000), &mut out, 100).unwrap_err();

@@ -21,6 +21,7 @@ use crate::flight::{Landing, Seat, Turn};
 use crate::lead::{Hold, Lead};
 use crate::policy::SingleFlight;
 use crate::record::{self, Kind, Prefix};
+use crate::recursion;
 use crate::sight::{Ask, Hit, Origin, Sight};
 use crate::site::Site;
 use crate::store::Reply;
@@ -80,8 +81,8 @@ impl<'a> Pass<'a> {
                     return Step::Load(self.alone());
                 }
                 sight => {
-                    self.miss();
                     if self.ask.flight == SingleFlight::Off {
+                        self.miss();
                         return Box::pin(self.lead(None, sight, None)).await;
                     }
                     // Boxed: a hit doesn't carry the room that a miss needs.
@@ -114,6 +115,8 @@ impl<'a> Pass<'a> {
     pub(crate) fn accept(&self, hit: &Hit) {
         let books = self.books();
         match hit.origin {
+            // It was counted as a miss before somebody else's load answered it.
+            Origin::Store(_) | Origin::Plain if self.missed => books.count(|book| &book.coalesced),
             Origin::Store(_) => books.count(|book| &book.hits),
             Origin::Plain => books.count(|book| &book.plain_hits),
             Origin::Flight => books.count(|book| &book.coalesced),
@@ -167,16 +170,16 @@ impl<'a> Pass<'a> {
         }
     }
 
-    /// Looks at a stranger's entry again: if there still is one, the key is shared; if not, replies and
+    /// Looks at a stranger's entry again: if it is still there, the key is shared; if not, replies and
     /// questions have got out of step.
     async fn settled(&mut self, sight: Sight) -> Sight {
-        let Sight::Stranger(_) = sight else { return sight };
+        let Sight::Stranger(seen) = sight else { return sight };
         let core = self.core();
         match Self::spend(&mut self.left, core, core.store.get(&self.ask.key)).await {
             Ok(bytes) => match Sight::of(bytes, &self.ask, core) {
-                Sight::Stranger(seen) => {
+                Sight::Stranger(again) if again == seen || core.is_shared_key(&self.ask.key) => {
                     core.shared_key(&self.ask.key);
-                    Sight::Dead(seen)
+                    Sight::Dead(again)
                 }
                 // The other function's entry has gone meanwhile.
                 sight if core.is_shared_key(&self.ask.key) => sight,
@@ -203,7 +206,11 @@ impl<'a> Pass<'a> {
     async fn fly(&mut self, sight: Sight) -> Option<Step> {
         let mut member = self.core().flights.join(self.ask.subject());
         loop {
-            match member.turn() {
+            let turn = member.turn();
+            if !matches!(turn, Turn::Recursion) {
+                self.miss();
+            }
+            match turn {
                 Turn::Lead { seat, orphan } => {
                     return Some(self.lead(Some(member.sit(seat)), sight, orphan).await);
                 }
@@ -231,7 +238,7 @@ impl<'a> Pass<'a> {
     /// Gets the lease, or finds that no load is needed.
     async fn lead(&mut self, seat: Option<Seat>, mut sight: Sight, orphan: Option<Prefix>) -> Step {
         let options = &self.core().options;
-        let deadline = clock::millis() + options.load_deadline_millis();
+        let deadline = clock::millis().saturating_add(options.load_deadline_millis());
         let mut pause = options.poll.0;
         loop {
             if let Some(seat) = &seat {
@@ -253,7 +260,9 @@ impl<'a> Pass<'a> {
             sight = match leased {
                 Ok(hold) => return Step::Load(self.with_seat(seat, Some(hold))),
                 Err(Sight::Busy(prefix)) if Some(prefix) != orphan => {
-                    let nobody_waits = self.ask.flight != SingleFlight::Fleet || !clock::has_timers();
+                    let nobody_waits = self.ask.flight != SingleFlight::Fleet
+                        || !clock::has_timers()
+                        || recursion::is_holding(&prefix);
                     if nobody_waits || clock::millis() >= deadline {
                         return Step::Load(self.with_seat(seat, None));
                     }

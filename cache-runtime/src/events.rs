@@ -14,7 +14,7 @@ macro_rules! counters {
         #[non_exhaustive]
         pub struct Stats {
             $($(#[$doc])* pub $name: u64,)*
-            /// Invalidations that wait for the store to come back.
+            /// Invalidations of a cache that wait for its store to come back; 0 for a function.
             pub pending_invalidations: u64,
             /// Time spent in loads, all together.
             pub load_time: Duration,

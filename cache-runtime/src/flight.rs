@@ -75,6 +75,15 @@ struct State {
     landed: Option<Landed>,
 }
 
+impl State {
+    /// Empties the leader's seat; its lease, or the one it was to take over, is left to the next. False
+    /// if nobody sat there.
+    fn vacate(&mut self) -> bool {
+        self.orphan = self.lease.take().or(self.orphan);
+        self.leader.take().is_some()
+    }
+}
+
 #[derive(Debug, Clone)]
 struct Landed {
     load: u64,
@@ -193,7 +202,7 @@ impl Member {
         state.leader = Some(state.seats);
         state.sealed = false;
         self.flight.touch();
-        Turn::Lead { seat: state.seats, orphan: state.orphan.take() }
+        Turn::Lead { seat: state.seats, orphan: state.orphan }
     }
 
     /// What a landing means for this member; nothing: it goes on competing for the lead.
@@ -252,13 +261,12 @@ impl Flight {
     }
 
     fn depose_idler(&self, patience: Duration) {
+        let mut state = self.lock();
+        // Under the lock, so that a leader who has just taken the seat isn't taken for the idle one.
         let idle = clock::millis().saturating_sub(self.stamp.load(Relaxed));
-        if u128::from(idle) < patience.as_millis() {
+        if u128::from(idle) < patience.as_millis() || !state.vacate() {
             return;
         }
-        let mut state = self.lock();
-        state.leader = None;
-        state.orphan = state.lease.take();
         drop(state);
         self.bell.notify_waiters();
     }
@@ -291,7 +299,10 @@ impl Seat {
 
     /// Notes the lease, so that a successor may take it over.
     pub(crate) fn hold(&self, lease: Prefix) {
-        self.with(|state| state.lease = Some(lease));
+        self.with(|state| {
+            state.lease = Some(lease);
+            state.orphan = None;
+        });
     }
 
     /// From here on the load runs: who joins later must see the fill accepted.
@@ -352,8 +363,7 @@ impl Drop for Seat {
             return;
         }
         self.with(|state| {
-            state.leader = None;
-            state.orphan = state.lease.take();
+            state.vacate();
         });
         self.member.flight.bell.notify_waiters();
     }

@@ -54,7 +54,8 @@ impl Deref for CacheRef {
 /// ```
 pub async fn init(settings: Settings) -> Result<(), CacheError> {
     let cache = Cache::builder().settings(&settings).build()?;
-    cache.ping().await?;
+    // The first connection takes longer than any call may: addresses, handshakes.
+    cache.core().timed_by(Duration::from_secs(5), cache.core().store.ping()).await?;
     GLOBAL.set(cache).map_err(|_| {
         CacheError::Settings(
             "there is a global cache already: call `init` once, before the first cached call".to_owned(),
@@ -134,6 +135,9 @@ pub async fn close_redis() {
             break;
         }
         tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    if core.pending() > 0 {
+        error!(target: "cache_aside", lost = core.pending(), "kept invalidations are given up: the server didn't take them");
     }
     core.store.close();
 }

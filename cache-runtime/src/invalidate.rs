@@ -162,7 +162,7 @@ impl Core {
             Ok(_) => {}
             Err(error) => {
                 warn!(target: "cache_aside", pattern = target.text, %error, "an invalidation is kept until the store can take it");
-                self.keep(full);
+                self.keep(full, self.cover(target));
             }
         }
     }
@@ -177,9 +177,15 @@ impl Core {
         self.full(target.text.clone()).ok().map(Full::Key)
     }
 
+    /// A glob that covers the target's key and all of its template.
+    fn cover(&self, target: &Target) -> Option<String> {
+        let begins_with_text = !target.shape.starts_with('*');
+        begins_with_text.then(|| self.full_glob(&target.shape))
+    }
+
     fn keep_target(&self, target: &Target) {
         if let Some(full) = self.full_target(target) {
-            self.keep(full);
+            self.keep(full, self.cover(target));
         }
     }
 }

@@ -20,7 +20,7 @@ use crate::error::CacheError;
 use crate::flight::{Landing, Seat};
 use crate::policy::{Fate, Jitter, Life};
 use crate::record::{self, Head, Kind, Prefix};
-use crate::recursion;
+use crate::recursion::{self, Loading};
 use crate::sight::Ask;
 use serde::Serialize;
 
@@ -57,6 +57,11 @@ impl Hold {
         self.settled.store(true, Relaxed);
     }
 
+    /// Dropping it removes what it holds, a claimed value too.
+    fn arm(&self) {
+        self.settled.store(false, Relaxed);
+    }
+
     fn is_lease(&self) -> bool {
         self.prefix[3] == Kind::Lease as u8
     }
@@ -66,13 +71,32 @@ impl Drop for Hold {
     fn drop(&mut self) {
         if !self.settled.load(Relaxed) {
             let (cache, key, prefix) = (self.cache.clone(), std::mem::take(&mut self.key), self.prefix);
+            let orphan = Orphan { cache, prefix, released: false };
             crate::background::run(async move {
-                let released = cache.core().timed(cache.core().store.release(&key, prefix)).await;
-                if let Err(error) = released {
-                    cache.core().orphans.add(prefix);
-                    debug!(target: "cache_aside", %key, %error, "a lease wasn't released; the next call takes it over");
+                let mut orphan = orphan;
+                let core = orphan.cache.core();
+                match core.timed(core.store.release(&key, prefix)).await {
+                    Ok(_) => orphan.released = true,
+                    Err(error) => {
+                        debug!(target: "cache_aside", %key, %error, "a lease wasn't released; the next call takes it over");
+                    }
                 }
             });
+        }
+    }
+}
+
+/// A lease that is being released; dropped before that is done, it is noted.
+struct Orphan {
+    cache: Cache,
+    prefix: Prefix,
+    released: bool,
+}
+
+impl Drop for Orphan {
+    fn drop(&mut self) {
+        if !self.released {
+            self.cache.core().orphans.add(self.prefix);
         }
     }
 }
@@ -146,10 +170,11 @@ impl Lead {
     pub(crate) async fn drive<F: Future>(&mut self, mut load: Pin<&mut F>) -> F::Output {
         self.begin();
         let out = std::future::poll_fn(|cx| {
-            let polled = match &self.seat {
-                Some(seat) => recursion::within(seat.address(), || load.as_mut().poll(cx)),
-                None => load.as_mut().poll(cx),
+            let loading = Loading {
+                flight: self.seat.as_ref().map(Seat::address),
+                lease: self.hold.as_ref().map(Hold::prefix),
             };
+            let polled = recursion::within(loading, || load.as_mut().poll(cx));
             if polled.is_pending() {
                 self.tend(cx);
             }
@@ -263,7 +288,6 @@ impl Lead {
                     debug!(target: "cache_aside", key = %self.ask.key, ttl = ?life, "fill");
                 }
                 Ok(false) => {
-                    hold.disarm();
                     debug!(target: "cache_aside", key = %self.ask.key, "fill refused: the key was invalidated meanwhile");
                 }
                 Err(error) => {
@@ -274,10 +298,17 @@ impl Lead {
         }
         if !accepted {
             core.books(self.ask.site).count(|book| &book.fills_refused);
-            self.hold = None;
+            self.give_up();
         }
         if let Some(seat) = self.seat.take() {
             seat.land(Landing::Value { record, accepted });
+        }
+    }
+
+    /// The value isn't stored: neither the lease stays, nor the older value that was to be refreshed.
+    fn give_up(&mut self) {
+        if let Some(hold) = self.hold.take() {
+            hold.arm();
         }
     }
 
@@ -287,7 +318,7 @@ impl Lead {
         if self.ask.site.is_none_or(crate::site::Site::first_warning) {
             warn!(target: "cache_aside", key = %self.ask.key, %error, "the value isn't stored");
         }
-        self.hold = None;
+        self.give_up();
         if let Some(seat) = self.seat.take() {
             seat.land(Landing::Alone);
         }

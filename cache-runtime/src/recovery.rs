@@ -1,8 +1,8 @@
 //! Invalidations that the store couldn't take, kept until it can.
 //!
 //! While one is kept, no read is answered from the store (the store sees to that), so nobody reads
-//! what was to be forgotten. The queue is bounded; when it is full it becomes the one invalidation
-//! that covers all: everything in the namespace.
+//! what was to be forgotten. The queue is bounded: when it is full, each key becomes the glob of what
+//! it was made from, `user:*` for `user:{id}`. It forgets nothing, and touches nobody else's keys.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -24,13 +24,20 @@ pub(crate) struct Kept {
 
 #[derive(Debug, Default)]
 struct State {
-    /// Each with a number of its own: what is kept again while it is being carried out stays.
-    targets: BTreeMap<Target, u64>,
+    targets: BTreeMap<Target, Entry>,
     number: u64,
 }
 
+#[derive(Debug, Clone)]
+struct Entry {
+    /// What is kept again while it is being carried out has another number, and stays.
+    number: u64,
+    /// A glob that covers the key and all that are made like it.
+    cover: Option<String>,
+}
+
 impl Kept {
-    /// At most so many; `everything` is the glob of the whole namespace.
+    /// About so many; `everything` is the glob of the whole namespace.
     pub(crate) fn new(most: usize, everything: String) -> Self {
         Self { state: Mutex::default(), most, everything }
     }
@@ -39,21 +46,46 @@ impl Kept {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Keeps one.
-    pub(crate) fn keep(&self, target: Target) {
+    /// Keeps one. `cover` is a glob that covers a key and all that are made like it.
+    pub(crate) fn keep(&self, target: Target, cover: Option<String>) {
         let mut state = self.state();
         state.number += 1;
         let number = state.number;
-        let everything = Target::Glob(self.everything.clone());
-        if let Some(all) = state.targets.get_mut(&everything) {
-            *all = number;
+        if let (Target::Key(_), Some(cover)) = (&target, &cover)
+            && let Some(covering) = state.targets.get_mut(&Target::Glob(cover.clone()))
+        {
+            covering.number = number;
             return;
         }
-        state.targets.insert(target, number);
+        state.targets.insert(target, Entry { number, cover });
         if state.targets.len() > self.most {
-            state.targets.clear();
-            state.targets.insert(everything, number);
+            self.collapse(&mut state);
         }
+    }
+
+    fn collapse(&self, state: &mut State) {
+        let number = state.number;
+        let mut uncovered: Option<String> = None;
+        let mut globs = BTreeMap::new();
+        let mut add = |glob: String| globs.insert(Target::Glob(glob), Entry { number, cover: None });
+        for (target, entry) in std::mem::take(&mut state.targets) {
+            match (target, entry.cover) {
+                (Target::Glob(glob), _) | (Target::Key(_), Some(glob)) => drop(add(glob)),
+                (Target::Key(key), None) => {
+                    uncovered =
+                        Some(uncovered.map_or(key.clone(), |common| common_start(&common, &key).to_owned()));
+                }
+            }
+        }
+        if let Some(common) = uncovered {
+            let glob = crate::store::escape_literal(&common) + "*";
+            add(if glob.len() < self.everything.len() { self.everything.clone() } else { glob });
+        }
+        if globs.len() > self.most {
+            globs.clear();
+            globs.insert(Target::Glob(self.everything.clone()), Entry { number, cover: None });
+        }
+        state.targets = globs;
     }
 
     /// Whether nothing is kept.
@@ -68,16 +100,22 @@ impl Kept {
 
     /// All that are kept, with their numbers.
     pub(crate) fn all(&self) -> Vec<(Target, u64)> {
-        self.state().targets.iter().map(|(target, number)| (target.clone(), *number)).collect()
+        self.state().targets.iter().map(|(target, entry)| (target.clone(), entry.number)).collect()
     }
 
     /// This one was carried out, unless it was kept again since.
     pub(crate) fn done(&self, target: &Target, number: u64) {
         let mut state = self.state();
-        if state.targets.get(target) == Some(&number) {
+        if state.targets.get(target).is_some_and(|entry| entry.number == number) {
             state.targets.remove(target);
         }
     }
+}
+
+/// What both begin with.
+fn common_start<'a>(a: &'a str, b: &str) -> &'a str {
+    let length: usize = a.chars().zip(b.chars()).take_while(|(a, b)| a == b).map(|(a, _)| a.len_utf8()).sum();
+    &a[..length]
 }
 
 #[cfg(test)]
@@ -88,24 +126,46 @@ mod tests {
         Target::Key(name.to_owned())
     }
 
+    fn globs(kept: &Kept) -> Vec<Target> {
+        kept.all().into_iter().map(|(target, _)| target).collect()
+    }
+
     #[test]
-    fn a_full_queue_forgets_nothing() {
-        let kept = Kept::new(2, "*".to_owned());
-        for name in ["a", "b", "a", "c", "d"] {
-            kept.keep(key(name));
+    fn a_full_queue_forgets_nothing_and_touches_nobody_elses_keys() {
+        let kept = Kept::new(3, "*".to_owned());
+        for name in ["user:1", "user:2", "user:1", "user:3"] {
+            kept.keep(key(name), Some("user:*".to_owned()));
         }
-        assert_eq!(
-            kept.all().into_iter().map(|(target, _)| target).collect::<Vec<_>>(),
-            [Target::Glob("*".to_owned())]
-        );
+        kept.keep(Target::Glob("post:*".to_owned()), None);
+        assert_eq!(globs(&kept), [Target::Glob("post:*".to_owned()), Target::Glob("user:*".to_owned())]);
+        kept.keep(key("user:4"), Some("user:*".to_owned()));
+        assert_eq!(kept.len(), 2, "what is covered isn't kept twice");
+    }
+
+    #[test]
+    fn keys_without_a_cover_become_what_they_begin_with() {
+        let kept = Kept::new(2, "*".to_owned());
+        for name in ["built:[1", "built:[2", "built:[3"] {
+            kept.keep(key(name), None);
+        }
+        assert_eq!(globs(&kept), [Target::Glob("built:\\[*".to_owned())]);
+    }
+
+    #[test]
+    fn too_many_globs_become_everything() {
+        let kept = Kept::new(2, "shop:*".to_owned());
+        for name in ["a", "b", "c"] {
+            kept.keep(Target::Glob(format!("shop:{name}*")), None);
+        }
+        assert_eq!(globs(&kept), [Target::Glob("shop:*".to_owned())]);
     }
 
     #[test]
     fn what_is_kept_again_while_it_is_carried_out_stays() {
         let kept = Kept::new(9, "*".to_owned());
-        kept.keep(key("a"));
+        kept.keep(key("a"), None);
         let (target, number) = kept.all().remove(0);
-        kept.keep(key("a"));
+        kept.keep(key("a"), None);
         kept.done(&target, number);
         assert_eq!(kept.len(), 1);
         let (target, number) = kept.all().remove(0);

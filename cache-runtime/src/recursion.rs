@@ -1,4 +1,4 @@
-//! Which flights the running task is in the middle of leading.
+//! Which loads the running task is in the middle of.
 //!
 //! A function that calls itself with the same arguments would wait for itself. The loads that this
 //! thread is polling right now, from the outermost to the innermost, are exactly those that the
@@ -6,24 +6,39 @@
 
 use std::cell::RefCell;
 
+use crate::record::Prefix;
+
+/// What a load is known by.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Loading {
+    /// The address of its flight.
+    pub(crate) flight: Option<usize>,
+    pub(crate) lease: Option<Prefix>,
+}
+
 thread_local! {
-    static LOADING: RefCell<Vec<usize>> = const { RefCell::new(Vec::new()) };
+    static LOADING: RefCell<Vec<Loading>> = const { RefCell::new(Vec::new()) };
 }
 
 /// Whether the running code is part of the load of this flight.
 pub(crate) fn is_loading(flight: usize) -> bool {
-    LOADING.with_borrow(|loading| loading.contains(&flight))
+    LOADING.with_borrow(|all| all.iter().any(|loading| loading.flight == Some(flight)))
 }
 
-/// Runs `poll` as part of this flight's load.
-pub(crate) fn within<R>(flight: usize, poll: impl FnOnce() -> R) -> R {
+/// Whether the running code is part of the load that holds this lease.
+pub(crate) fn is_holding(lease: &Prefix) -> bool {
+    LOADING.with_borrow(|all| all.iter().any(|loading| loading.lease.as_ref() == Some(lease)))
+}
+
+/// Runs `poll` as part of this load.
+pub(crate) fn within<R>(loading: Loading, poll: impl FnOnce() -> R) -> R {
     struct Pop;
     impl Drop for Pop {
         fn drop(&mut self) {
             LOADING.with_borrow_mut(Vec::pop);
         }
     }
-    LOADING.with_borrow_mut(|loading| loading.push(flight));
+    LOADING.with_borrow_mut(|all| all.push(loading));
     let _pop = Pop;
     poll()
 }

@@ -44,10 +44,23 @@ pub(super) fn is_unknown_script(error: &StoreError) -> bool {
 
 /// Whether the server is too old for RESP3, or may not be greeted with it.
 pub(super) fn lacks_resp3(error: &RedisError) -> bool {
-    error.kind() == ErrorKind::RESP3NotSupported || error.code() == Some("NOPROTO")
+    let unknown_greeting = || {
+        let text = whole_text(error).to_lowercase();
+        text.contains("unknown command") && text.contains("hello")
+    };
+    error.kind() == ErrorKind::RESP3NotSupported || error.code() == Some("NOPROTO") || unknown_greeting()
 }
 
 fn text(error: &RedisError) -> String {
+    let text = whole_text(error);
+    // "unknown command" quotes the arguments, values among them.
+    match text.find(", with args") {
+        Some(end) => text[..end].to_owned(),
+        None => text,
+    }
+}
+
+fn whole_text(error: &RedisError) -> String {
     match (error.code(), error.detail()) {
         (Some(code), Some(detail)) => format!("{code} {detail}"),
         (Some(code), None) => code.to_owned(),

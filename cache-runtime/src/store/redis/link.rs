@@ -10,28 +10,27 @@
 //! the connection is taken away, and the supervisor, not a caller, tries whether the server is back.
 
 use std::collections::BTreeSet;
-use std::convert::Infallible;
 use std::pin::pin;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
-use redis::{AsyncConnectionConfig, Client, Cmd, Pipeline, PushInfo, PushKind, RedisResult, Value, cmd};
+use redis::{Cmd, Pipeline, RedisResult, Value, cmd};
 use tokio::runtime::Handle;
 use tokio::sync::Notify;
-use tokio::time::Instant;
-use tracing::{error, info, warn};
+use tracing::{error, warn};
 
 use super::address::Address;
 use super::fault::{self, Reaction};
+use super::supervisor::Supervisor;
 use super::{STEP, count_of};
 use crate::clock;
 use crate::error::StoreError;
-use crate::recovery::{Kept, Target};
+use crate::recovery::Kept;
 
-/// How long a step of making a connection may take: opening it, greeting, one kept invalidation.
-const SETUP: Duration = Duration::from_secs(1);
+/// How long a supervisor may give no sign of life: more than its longest step.
+const ABSENT: u64 = 3_000;
 /// The pause before a command that a server in transition refused is sent again.
 const AGAIN: Duration = Duration::from_millis(10);
 
@@ -48,20 +47,27 @@ pub(crate) struct LinkOptions {
 
 pub(super) struct Link {
     address: Address,
-    options: LinkOptions,
-    kept: Arc<Kept>,
+    pub(super) options: LinkOptions,
+    pub(super) kept: Arc<Kept>,
     // std mutex: never held across an await
     state: Mutex<State>,
     /// Rung when the state changes.
     changed: Notify,
     /// Rung when the supervisor should look at the connection.
-    attention: Notify,
+    pub(super) attention: Notify,
     unanswered: AtomicU32,
-    resp2: AtomicBool,
+    /// The server doesn't speak RESP3.
+    pub(super) resp2: AtomicBool,
+    /// The number of the supervisor in office, and when it last gave a sign of life.
+    office: AtomicU64,
+    alive: AtomicU64,
+    epochs: AtomicU64,
+    /// Since when nobody holds the cache any more, though invalidations are kept; 0: it is held.
+    closing: AtomicU64,
     shouted: Mutex<BTreeSet<String>>,
 }
 
-enum State {
+pub(super) enum State {
     /// Nobody takes care of a connection.
     Idle,
     /// The first attempt is under way.
@@ -86,6 +92,10 @@ impl Link {
             attention: Notify::new(),
             unanswered: AtomicU32::new(0),
             resp2: AtomicBool::new(false),
+            office: AtomicU64::new(0),
+            alive: AtomicU64::new(0),
+            epochs: AtomicU64::new(0),
+            closing: AtomicU64::new(0),
             shouted: Mutex::default(),
         }
     }
@@ -155,30 +165,21 @@ impl Link {
     }
 
     /// Scans for keys that fit and unlinks them, step by step; each step has the budget.
+    ///
+    /// All steps go over one connection: a cursor means nothing to another server.
     pub(super) async fn remove_matching(self: &Arc<Self>, glob: &str) -> Result<u64, StoreError> {
-        let (mut removed, mut cursor) = (0, b"0".to_vec());
-        loop {
-            let mut scan = cmd("SCAN");
-            scan.arg(&cursor[..]).arg("MATCH").arg(glob).arg("COUNT").arg(STEP);
-            let (next, keys) = self.expect(page(self.step(&scan).await?))?;
-            for keys in keys.chunks(STEP) {
-                let reply = self.step(cmd("UNLINK").arg(keys)).await?;
-                removed += self.expect(count_of(&reply))?;
+        let (mut connection, epoch) = self.connection().await?;
+        let removed = unlink_matching(&mut connection, glob, self.options.budget).await;
+        match removed {
+            Ok(removed) => {
+                self.answered();
+                Ok(removed)
             }
-            if next == b"0" {
-                return Ok(removed);
-            }
-            cursor = next;
-        }
-    }
-
-    async fn step(self: &Arc<Self>, command: &Cmd) -> Result<Value, StoreError> {
-        match tokio::time::timeout(self.options.budget, self.send(command, true)).await {
-            Ok(answered) => answered,
-            Err(_) => {
+            Err(error) if error.is_timeout() => {
                 self.overdue();
                 Err(StoreError::Timeout("no answer within the budget".to_owned()))
             }
+            Err(error) => Err(self.react(&error, epoch).0),
         }
     }
 
@@ -201,10 +202,33 @@ impl Link {
         self.lose(None, why);
     }
 
+    /// Gives up the connection for good.
     pub(super) fn close(&self) {
         *self.state() = State::Closed;
         self.attention.notify_one();
         self.changed.notify_waiters();
+    }
+
+    /// The last handle of the cache is gone: closes, after what is kept was carried out.
+    pub(super) fn retire(self: &Arc<Self>) {
+        if matches!(*self.state(), State::Closed) {
+            return;
+        }
+        if self.kept.is_empty() {
+            return self.close();
+        }
+        self.closing.store(clock::millis().max(1), Relaxed);
+        if self.recruit().is_none() {
+            self.attention.notify_one();
+        }
+    }
+
+    /// How long it has been closing.
+    pub(super) fn closing(&self) -> Option<Duration> {
+        match self.closing.load(Relaxed) {
+            0 => None,
+            since => Some(Duration::from_millis(clock::millis().saturating_sub(since))),
+        }
     }
 
     fn react(&self, error: &redis::RedisError, epoch: u64) -> (StoreError, Reaction) {
@@ -218,7 +242,7 @@ impl Link {
     }
 
     /// Takes the connection away, if it is still the one of this epoch.
-    fn lose(&self, of: Option<u64>, why: &str) {
+    pub(super) fn lose(&self, of: Option<u64>, why: &str) {
         let mut state = self.state();
         let lost = match *state {
             State::Up { epoch, .. } => of.is_none_or(|of| of == epoch),
@@ -227,15 +251,18 @@ impl Link {
             State::Idle | State::Down(_) | State::Closed => false,
         };
         if lost {
+            let was_up = matches!(*state, State::Up { .. });
             *state = State::Down(why.to_owned());
             drop(state);
             warn!(target: "cache_aside", server = self.address.shown(), why, "the connection is given up: functions run uncached until there is another");
-            self.attention.notify_one();
+            if was_up {
+                self.attention.notify_one();
+            }
             self.changed.notify_waiters();
         }
     }
 
-    fn shout(&self, problem: &StoreError) {
+    pub(super) fn shout(&self, problem: &StoreError) {
         let text = problem.to_string();
         let mut shouted = self.shouted.lock().unwrap_or_else(PoisonError::into_inner);
         if shouted.len() < 100 && shouted.insert(text.clone()) {
@@ -245,35 +272,83 @@ impl Link {
 
     /// The connection; while the first one is being made, it is waited for.
     async fn connection(self: &Arc<Self>) -> Result<(MultiplexedConnection, u64), StoreError> {
+        let mut recruited = false;
         loop {
             let mut changed = pin!(self.changed.notified());
             changed.as_mut().enable();
-            {
-                let mut state = self.state();
-                match &*state {
-                    State::Up { connection, epoch } => return Ok((connection.clone(), *epoch)),
-                    State::Down(why) => return Err(StoreError::Unavailable(why.clone())),
-                    State::Closed => return Err(StoreError::Unavailable("it was closed".to_owned())),
-                    State::Connecting => {}
-                    State::Idle => match Handle::try_current() {
-                        Ok(runtime) => {
-                            *state = State::Connecting;
-                            runtime.spawn(Supervisor { link: Arc::clone(self) }.run());
-                        }
-                        Err(_) => {
-                            return Err(StoreError::Unavailable("there is no tokio runtime".to_owned()));
-                        }
-                    },
+            match &*self.state() {
+                State::Up { connection, epoch } => return Ok((connection.clone(), *epoch)),
+                State::Closed => return Err(StoreError::Unavailable("it was closed".to_owned())),
+                State::Down(why) if !self.is_absent() => return Err(StoreError::Unavailable(why.clone())),
+                State::Down(_) | State::Connecting | State::Idle => {}
+            }
+            if let Some(hired) = self.recruit() {
+                // A runtime that is ending drops what it is given at once.
+                if !hired || std::mem::replace(&mut recruited, true) {
+                    return Err(StoreError::Unavailable(
+                        "there is no tokio runtime to connect on".to_owned(),
+                    ));
                 }
             }
             changed.await;
         }
     }
 
-    /// Publishes a connection, unless an invalidation was kept since they were carried out.
-    fn publish(&self, connection: MultiplexedConnection, epoch: u64) -> bool {
+    /// Puts a supervisor on this runtime, if none does its work; says whether that was possible.
+    fn recruit(self: &Arc<Self>) -> Option<bool> {
+        let number = {
+            let mut state = self.state();
+            let vacant = match *state {
+                State::Idle => true,
+                State::Connecting | State::Down(_) => self.is_absent(),
+                State::Up { .. } | State::Closed => false,
+            };
+            if !vacant {
+                return None;
+            }
+            if Handle::try_current().is_err() {
+                return Some(false);
+            }
+            *state = State::Connecting;
+            self.beat();
+            self.office.fetch_add(1, Relaxed) + 1
+        };
+        // Not under the lock: a runtime that is ending drops the task, and so the supervisor, right here.
+        Handle::current().spawn(Supervisor::new(Arc::clone(self), number).run());
+        Some(true)
+    }
+
+    /// Whether the supervisor's runtime isn't polled any more.
+    fn is_absent(&self) -> bool {
+        clock::millis().saturating_sub(self.alive.load(Relaxed)) > ABSENT
+    }
+
+    pub(super) fn beat(&self) {
+        self.alive.store(clock::millis(), Relaxed);
+    }
+
+    pub(super) fn next_epoch(&self) -> u64 {
+        self.epochs.fetch_add(1, Relaxed) + 1
+    }
+
+    pub(super) fn is_in_office(&self, number: u64) -> bool {
+        self.office.load(Relaxed) == number && !matches!(*self.state(), State::Closed)
+    }
+
+    /// Sets the state, on behalf of the supervisor in office.
+    pub(super) fn set(&self, number: u64, new: State) {
         let mut state = self.state();
-        if matches!(*state, State::Closed) {
+        if self.office.load(Relaxed) == number && !matches!(*state, State::Closed) {
+            *state = new;
+        }
+        drop(state);
+        self.changed.notify_waiters();
+    }
+
+    /// Publishes a connection, unless an invalidation was kept since they were carried out.
+    pub(super) fn publish(&self, number: u64, connection: MultiplexedConnection, epoch: u64) -> bool {
+        let mut state = self.state();
+        if self.office.load(Relaxed) != number || matches!(*state, State::Closed) {
             return true;
         }
         if !self.kept.is_empty() {
@@ -287,161 +362,50 @@ impl Link {
     }
 }
 
-/// Makes connections for as long as its runtime lives.
-struct Supervisor {
-    link: Arc<Link>,
-}
-
-impl Drop for Supervisor {
-    fn drop(&mut self) {
-        let mut state = self.link.state();
-        if !matches!(*state, State::Closed) {
-            *state = State::Idle;
+/// Scans and unlinks over one connection; how many keys there were.
+pub(super) async fn unlink_matching(
+    connection: &mut MultiplexedConnection,
+    glob: &str,
+    patience: Duration,
+) -> RedisResult<u64> {
+    let (mut removed, mut cursor) = (0, b"0".to_vec());
+    loop {
+        let mut scan = cmd("SCAN");
+        scan.arg(&cursor[..]).arg("MATCH").arg(glob).arg("COUNT").arg(STEP);
+        let (next, keys) = page(query(connection, &scan, patience).await?).ok_or_else(out_of_step)?;
+        for keys in keys.chunks(STEP) {
+            let reply = query(connection, cmd("UNLINK").arg(keys), patience).await?;
+            removed += count_of(&reply).ok_or_else(out_of_step)?;
         }
-        drop(state);
-        self.link.changed.notify_waiters();
+        if next == b"0" {
+            return Ok(removed);
+        }
+        cursor = next;
     }
 }
 
-impl Supervisor {
-    async fn run(self) {
-        let link = &self.link;
-        let (first, longest) = link.options.reconnect;
-        let (mut pause, mut epoch, mut was_down) = (first, 0, false);
-        while !matches!(*link.state(), State::Closed) {
-            epoch += 1;
-            match self.establish(epoch).await {
-                Ok(()) => {
-                    if std::mem::replace(&mut was_down, true) {
-                        info!(target: "cache_aside", server = link.address.shown(), "connected again");
-                    }
-                    let begun = Instant::now();
-                    link.attention.notified().await;
-                    // A connection that held is made anew at once; one that breaks again and again isn't.
-                    if begun.elapsed() > SETUP {
-                        pause = first;
-                    }
-                }
-                Err(problem) => self.down(&problem, &mut was_down),
-            }
-            if matches!(*link.state(), State::Closed) {
-                return;
-            }
-            clock::sleep_jittered(pause).await;
-            pause = (pause * 2).min(longest);
-        }
-    }
-
-    fn down(&self, problem: &StoreError, was_down: &mut bool) {
-        let link = &self.link;
-        let mut state = link.state();
-        if !matches!(*state, State::Closed) {
-            *state = State::Down(problem.to_string());
-        }
-        drop(state);
-        link.changed.notify_waiters();
-        if !std::mem::replace(was_down, true) {
-            warn!(target: "cache_aside", server = link.address.shown(), %problem, "the server can't be reached: functions run uncached until it is back");
-        }
-    }
-
-    /// Connects, carries out what was kept, publishes.
-    async fn establish(&self, epoch: u64) -> Result<(), StoreError> {
-        let link = &self.link;
-        let mut connection = self.connect(epoch).await?;
-        // A server that is loading its data greets and then refuses everything else.
-        match query(&mut connection, &cmd("PING")).await {
-            Ok(_) | Err(StoreError::Refused(_)) => {}
-            Err(problem) => return Err(problem),
-        }
-        loop {
-            for (target, kept) in link.kept.all() {
-                carry_out(&mut connection, &target).await.inspect_err(|problem| {
-                    warn!(target: "cache_aside", server = link.address.shown(), %problem, "kept invalidations can't be carried out yet");
-                })?;
-                link.kept.done(&target, kept);
-            }
-            if link.publish(connection.clone(), epoch) {
-                return Ok(());
-            }
-        }
-    }
-
-    async fn connect(&self, epoch: u64) -> Result<MultiplexedConnection, StoreError> {
-        let link = &self.link;
-        let open = async |resp3: bool| -> RedisResult<MultiplexedConnection> {
-            let config = AsyncConnectionConfig::new()
-                .set_connection_timeout(Some(SETUP))
-                // Callers have a budget of their own; a timer per command costs a tenth of the throughput.
-                .set_response_timeout(None);
-            let config = if resp3 { config.set_push_sender(on_push(link, epoch)) } else { config };
-            let client = Client::open(link.address.info(resp3))?;
-            client.get_multiplexed_async_connection_with_config(&config).await
-        };
-        let resp3 = link.address.resp3(!link.resp2.load(Relaxed));
-        let mut opened = within(open(resp3)).await;
-        let may_fall_back = resp3 && !link.address.resp3(false);
-        if may_fall_back && opened.as_ref().is_err_and(fault::lacks_resp3) {
-            link.resp2.store(true, Relaxed);
-            opened = within(open(false)).await;
-        }
-        opened.map_err(|error| {
-            let (problem, reaction) = fault::read(&error);
-            if reaction == Reaction::Shout {
-                link.shout(&problem);
-            }
-            problem
-        })
-    }
-}
-
-/// Notices a connection that ends while nobody uses it; RESP3 only.
-fn on_push(link: &Arc<Link>, epoch: u64) -> impl Fn(PushInfo) -> Result<(), Infallible> + use<> {
-    let link = Arc::downgrade(link);
-    move |push| {
-        if let (PushKind::Disconnection, Some(link)) = (push.kind, link.upgrade()) {
-            link.lose(Some(epoch), "the server closed it");
-        }
-        Ok(())
-    }
-}
-
-/// Carries out one kept invalidation.
-async fn carry_out(connection: &mut MultiplexedConnection, target: &Target) -> Result<(), StoreError> {
-    match target {
-        Target::Key(key) => query(connection, cmd("UNLINK").arg(key)).await.map(drop),
-        Target::Glob(glob) => {
-            let mut cursor = b"0".to_vec();
-            loop {
-                let mut scan = cmd("SCAN");
-                scan.arg(&cursor[..]).arg("MATCH").arg(glob).arg("COUNT").arg(STEP);
-                let Some((next, keys)) = page(query(connection, &scan).await?) else {
-                    return Err(StoreError::Unavailable("a reply doesn't belong to its command".to_owned()));
-                };
-                if !keys.is_empty() {
-                    query(connection, cmd("UNLINK").arg(&keys)).await?;
-                }
-                if next == b"0" {
-                    return Ok(());
-                }
-                cursor = next;
-            }
-        }
-    }
-}
-
-async fn query(connection: &mut MultiplexedConnection, command: &Cmd) -> Result<Value, StoreError> {
-    within(async { connection.send_packed_command(command).await.and_then(Value::extract_error) })
+/// One command, for which the server has so much time.
+pub(super) async fn query(
+    connection: &mut MultiplexedConnection,
+    command: &Cmd,
+    patience: Duration,
+) -> RedisResult<Value> {
+    within(patience, async { connection.send_packed_command(command).await.and_then(Value::extract_error) })
         .await
-        .map_err(|error| fault::read(&error).0)
 }
 
-/// A step of setting up, which may not take longer than [`SETUP`].
-async fn within<T>(step: impl Future<Output = RedisResult<T>>) -> RedisResult<T> {
-    match tokio::time::timeout(SETUP, step).await {
+pub(super) async fn within<T>(
+    patience: Duration,
+    step: impl Future<Output = RedisResult<T>>,
+) -> RedisResult<T> {
+    match tokio::time::timeout(patience, step).await {
         Ok(done) => done,
         Err(_) => Err(std::io::Error::from(std::io::ErrorKind::TimedOut).into()),
     }
+}
+
+fn out_of_step() -> redis::RedisError {
+    (redis::ErrorKind::UnexpectedReturnType, "a reply doesn't belong to its command").into()
 }
 
 /// A page of `SCAN`: the next cursor and the keys, which may be any bytes.

@@ -1,6 +1,6 @@
 //! The store on a Redis or Valkey server: the only room that names `redis`.
 //!
-//! `link.rs` holds the connection and its supervisor, `script.rs` the compare-and-set, `fault.rs`
+//! `link.rs` holds the connection, `supervisor.rs` makes it, `script.rs` is the compare-and-set, `fault.rs`
 //! what each error means, `address.rs` the URL, `pool.rs` what `get_redis` hands out.
 
 mod address;
@@ -8,6 +8,7 @@ mod fault;
 mod link;
 mod pool;
 mod script;
+mod supervisor;
 
 use std::fmt;
 use std::sync::Arc;
@@ -76,7 +77,7 @@ fn bytes_of(reply: Value) -> Option<Option<Bytes>> {
 impl Drop for RedisStore {
     /// The supervisor would go on for as long as its runtime does.
     fn drop(&mut self) {
-        self.close();
+        self.link.retire();
     }
 }
 

@@ -1,0 +1,189 @@
+//! The task that makes connections, and carries out what was kept before it publishes one.
+//!
+//! It lives on the runtime of whoever asked first. When that runtime ends, or is no longer polled, the
+//! next caller puts another in its place; the old one, should it wake, sees that it is out of office.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+
+use redis::aio::MultiplexedConnection;
+use redis::{AsyncConnectionConfig, Client, PushInfo, PushKind, RedisResult, cmd};
+use tokio::time::Instant;
+use tracing::{error, info, warn};
+
+use super::fault::{self, Reaction};
+use super::link::{Link, State, query, unlink_matching, within};
+use crate::error::StoreError;
+use crate::recovery::Target;
+
+/// How long a step of making a connection may take: opening it, greeting, one kept invalidation.
+const SETUP: Duration = Duration::from_secs(1);
+/// How often a sign of life is given.
+const BEAT: Duration = Duration::from_millis(500);
+/// How long kept invalidations are tried after the last handle of the cache is gone.
+const LAST_WORDS: Duration = Duration::from_secs(60);
+
+/// Makes connections for as long as its runtime lives and nobody else took over.
+pub(super) struct Supervisor {
+    link: Arc<Link>,
+    number: u64,
+}
+
+impl Drop for Supervisor {
+    fn drop(&mut self) {
+        self.set(State::Idle);
+    }
+}
+
+impl Supervisor {
+    pub(super) fn new(link: Arc<Link>, number: u64) -> Self {
+        Self { link, number }
+    }
+
+    pub(super) async fn run(self) {
+        let link = &self.link;
+        let (first, longest) = link.options.reconnect;
+        let (mut pause, mut was_down) = (first, false);
+        while self.is_in_office() {
+            match self.establish().await {
+                Ok(()) => {
+                    if std::mem::replace(&mut was_down, true) {
+                        info!(target: "cache_aside", server = link.address().shown(), "connected again");
+                    }
+                    let begun = Instant::now();
+                    if link.closing().is_some() {
+                        // What was kept is carried out, and nobody is left to ask for more.
+                        link.close();
+                    }
+                    self.watch().await;
+                    // A connection that held is made anew at once; one that breaks again and again isn't.
+                    if begun.elapsed() > SETUP {
+                        pause = first;
+                    }
+                }
+                Err(problem) => self.down(&problem, &mut was_down),
+            }
+            if !self.is_in_office() {
+                return;
+            }
+            self.rest(pause).await;
+            pause = (pause * 2).min(longest);
+        }
+    }
+
+    fn is_in_office(&self) -> bool {
+        self.link.is_in_office(self.number)
+    }
+
+    fn set(&self, state: State) {
+        self.link.set(self.number, state);
+    }
+
+    /// Waits until somebody finds that something is wrong, and shows that it is alive meanwhile.
+    async fn watch(&self) {
+        loop {
+            self.link.beat();
+            if tokio::time::timeout(BEAT, self.link.attention.notified()).await.is_ok() {
+                return;
+            }
+        }
+    }
+
+    /// Pauses for half of this time to all of it.
+    async fn rest(&self, pause: Duration) {
+        let end = Instant::now() + pause.mul_f64(0.5 + fastrand::f64() / 2.0);
+        while Instant::now() < end {
+            self.link.beat();
+            tokio::time::sleep_until(end.min(Instant::now() + BEAT)).await;
+        }
+    }
+
+    fn down(&self, problem: &StoreError, was_down: &mut bool) {
+        let link = &self.link;
+        self.set(State::Down(problem.to_string()));
+        if !std::mem::replace(was_down, true) {
+            warn!(target: "cache_aside", server = link.address().shown(), %problem, "the server can't be reached: functions run uncached until it is back");
+        }
+        if link.closing().is_some_and(|since| since >= LAST_WORDS) {
+            error!(target: "cache_aside", server = link.address().shown(), lost = link.kept.len(), "kept invalidations are given up with their cache");
+            link.close();
+        }
+    }
+
+    /// Connects, carries out what was kept, publishes.
+    async fn establish(&self) -> Result<(), StoreError> {
+        let link = &self.link;
+        link.beat();
+        let epoch = link.next_epoch();
+        let mut connection = self.connect(epoch).await?;
+        // A server that is loading its data greets and then refuses everything else.
+        match query(&mut connection, &cmd("PING"), SETUP).await.map_err(|error| fault::read(&error).0) {
+            Ok(_) | Err(StoreError::Refused(_)) => {}
+            Err(problem) => return Err(problem),
+        }
+        loop {
+            for (target, kept) in link.kept.all() {
+                carry_out(&mut connection, &target).await.inspect_err(|problem| {
+                    if let StoreError::Refused(_) = problem {
+                        link.shout(problem);
+                    }
+                    warn!(target: "cache_aside", server = link.address().shown(), %problem, "kept invalidations can't be carried out yet");
+                })?;
+                link.kept.done(&target, kept);
+                link.beat();
+            }
+            if link.publish(self.number, connection.clone(), epoch) {
+                return Ok(());
+            }
+        }
+    }
+
+    async fn connect(&self, epoch: u64) -> Result<MultiplexedConnection, StoreError> {
+        let link = &self.link;
+        let open = async |resp3: bool| -> RedisResult<MultiplexedConnection> {
+            let config = AsyncConnectionConfig::new()
+                .set_connection_timeout(Some(SETUP))
+                // Callers have a budget of their own; a timer per command costs a tenth of the throughput.
+                .set_response_timeout(None);
+            let config = if resp3 { config.set_push_sender(on_push(link, epoch)) } else { config };
+            let client = Client::open(link.address().info(resp3))?;
+            client.get_multiplexed_async_connection_with_config(&config).await
+        };
+        let resp3 = link.address().resp3(!link.resp2.load(Relaxed));
+        let mut opened = within(SETUP, open(resp3)).await;
+        let may_fall_back = resp3 && !link.address().resp3(false);
+        if may_fall_back && opened.as_ref().is_err_and(fault::lacks_resp3) {
+            link.resp2.store(true, Relaxed);
+            opened = within(SETUP, open(false)).await;
+        }
+        opened.map_err(|error| {
+            let (problem, reaction) = fault::read(&error);
+            if reaction == Reaction::Shout {
+                link.shout(&problem);
+            }
+            problem
+        })
+    }
+}
+
+/// Notices a connection that ends while nobody uses it; RESP3 only.
+fn on_push(link: &Arc<Link>, epoch: u64) -> impl Fn(PushInfo) -> Result<(), Infallible> + use<> {
+    let link = Arc::downgrade(link);
+    move |push| {
+        if let (PushKind::Disconnection, Some(link)) = (push.kind, link.upgrade()) {
+            link.lose(Some(epoch), "the server closed it");
+        }
+        Ok(())
+    }
+}
+
+/// Carries out one kept invalidation.
+async fn carry_out(connection: &mut MultiplexedConnection, target: &Target) -> Result<(), StoreError> {
+    let done = match target {
+        Target::Key(key) => query(connection, cmd("UNLINK").arg(key), SETUP).await.map(drop),
+        Target::Glob(glob) => unlink_matching(connection, glob, SETUP).await.map(drop),
+    };
+    done.map_err(|error| fault::read(&error).0)
+}
