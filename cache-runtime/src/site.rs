@@ -5,6 +5,8 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError, RwLock};
 
+use tracing::error;
+
 use crate::events::Counters;
 use crate::place;
 use crate::policy::{Jitter, SingleFlight};
@@ -129,10 +131,26 @@ impl At {
     /// The digest of the function's full path.
     pub(crate) fn place(self) -> Place {
         let (mark, place) = self.site.place.get_or_init(|| {
-            lock(&SITES).push(self.site);
-            (self.mark, self.digest())
+            let place = self.digest();
+            self.register(place);
+            (self.mark, place)
         });
         if std::ptr::eq(*mark, self.mark) { *place } else { memo(&PLACES, self.mark, |_| self.digest()) }
+    }
+
+    /// Notes the function, and says so if another one can't be told from it: the compiler has one
+    /// name for two functions in two blocks of one body.
+    fn register(self, place: Place) {
+        let mut sites = lock(&SITES);
+        if sites.iter().any(|(other, of)| *of == place && !std::ptr::eq(*other, self.site)) {
+            error!(
+                target: "cache_aside",
+                function = self.site.name,
+                module = self.site.module,
+                "two functions of this name stand in one place and share entries: rename one, or give one a `key_prefix`"
+            );
+        }
+        sites.push((self.site, place));
     }
 
     fn digest(self) -> Place {
@@ -148,11 +166,11 @@ impl At {
 pub(crate) struct Place(pub(crate) [u8; 32]);
 
 /// Every function that was called in this process.
-static SITES: Mutex<Vec<&'static Site>> = Mutex::new(Vec::new());
+static SITES: Mutex<Vec<(&'static Site, Place)>> = Mutex::new(Vec::new());
 
 /// The functions that this process has called so far.
 pub(crate) fn called_so_far() -> Vec<&'static Site> {
-    lock(&SITES).clone()
+    lock(&SITES).iter().map(|(site, _)| *site).collect()
 }
 
 type Memo<T> = OnceLock<RwLock<HashMap<&'static str, T>>>;

@@ -169,7 +169,13 @@ fn helpers(p: &TokenStream, site: &Site, item: &FnItem) -> Vec<TokenStream> {
             ..plain()
         },
     ];
-    if matches!(site.key, Key::Hashed(_) | Key::Template { .. }) {
+    // A glob that begins with a value would fit other people's keys.
+    let has_keys_of_its_own = match &site.key {
+        Key::Hashed(_) => true,
+        Key::Template { glob, .. } => !glob.starts_with('*'),
+        _ => false,
+    };
+    if has_keys_of_its_own {
         let base = key::base(p, site, item);
         all.push(Helper {
             name: "clear_cache_all",
