@@ -155,8 +155,8 @@ impl Store for RedisStore {
 
     fn set<'a>(&'a self, key: &'a str, value: Bytes, life: Option<Duration>) -> Reply<'a, ()> {
         Box::pin(async move {
-            self.send(&set(key, &value, life)).await?;
-            Ok(())
+            let reply = self.send(&set(key, &value, life)).await?;
+            self.link.expect((reply == Value::Okay).then_some(()))
         })
     }
 
@@ -212,7 +212,11 @@ impl Store for RedisStore {
             for (key, value) in &pairs {
                 all.add_command(set(key, value, life));
             }
-            self.link.send_all(&all).await?.into_iter().try_for_each(|reply| reply.map(drop))
+            for reply in self.link.send_all(&all).await? {
+                let reply = reply?;
+                self.link.expect((reply == Value::Okay).then_some(()))?;
+            }
+            Ok(())
         })
     }
 
@@ -268,8 +272,8 @@ impl Store for RedisStore {
 
     fn ping(&self) -> Reply<'_, ()> {
         Box::pin(async move {
-            self.ask(&cmd("PING")).await?;
-            Ok(())
+            let reply = self.ask(&cmd("PING")).await?;
+            self.link.expect(matches!(reply, Value::SimpleString(_)).then_some(()))
         })
     }
 

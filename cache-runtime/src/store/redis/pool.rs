@@ -38,7 +38,7 @@ impl Pool {
 
     pub(super) async fn get(&self) -> Result<RedisConnection, CacheError> {
         match self.0.get().await {
-            Ok(inner) => Ok(RedisConnection { inner }),
+            Ok(inner) => Ok(RedisConnection { inner: Some(inner), under_way: false, sticky: false }),
             Err(PoolError::Backend(error)) => Err(fault::read(&error).0.into()),
             Err(PoolError::Timeout(_)) => {
                 Err(StoreError::Timeout(format!("no connection within {PATIENCE:?}")).into())
@@ -52,13 +52,37 @@ impl Pool {
     }
 }
 
+/// Commands that leave something behind on the connection.
+const STICKY: [&[u8]; 14] = [
+    b"SELECT",
+    b"AUTH",
+    b"HELLO",
+    b"CLIENT",
+    b"RESET",
+    b"MULTI",
+    b"SUBSCRIBE",
+    b"PSUBSCRIBE",
+    b"SSUBSCRIBE",
+    b"MONITOR",
+    b"READONLY",
+    b"READWRITE",
+    b"ASKING",
+    b"QUIT",
+];
+
 /// A connection to the server, from a pool; dropping it gives it back.
 ///
 /// It implements [`redis::aio::ConnectionLike`], so all of [`redis::AsyncCommands`] and pipelines
 /// work on it. Keys are yours: no namespace is put in front. A command that never gets an answer
 /// never returns, so put a [`tokio::time::timeout`] around what may hang.
+///
+/// A connection that has a command under way when it is dropped, or that was told something that
+/// would stick to it (`SELECT`, `MULTI`, `SUBSCRIBE`, ...), is closed instead of given back.
 pub struct RedisConnection {
-    inner: deadpool_redis::Connection,
+    /// There until it is dropped.
+    inner: Option<deadpool_redis::Connection>,
+    under_way: bool,
+    sticky: bool,
 }
 
 impl fmt::Debug for RedisConnection {
@@ -67,9 +91,39 @@ impl fmt::Debug for RedisConnection {
     }
 }
 
+impl RedisConnection {
+    fn inner(&mut self) -> &mut deadpool_redis::Connection {
+        self.inner.as_mut().expect("it is there until it is dropped")
+    }
+
+    fn note(&mut self, command: &Cmd) {
+        if let Some(redis::Arg::Simple(name)) = command.args_iter().next() {
+            self.sticky |= STICKY.iter().any(|sticky| name.eq_ignore_ascii_case(sticky));
+        }
+    }
+}
+
+impl Drop for RedisConnection {
+    fn drop(&mut self) {
+        if let Some(inner) = self.inner.take()
+            && (self.under_way || self.sticky)
+        {
+            // Taken out of the pool and closed: a given-up `BLPOP` would go on popping for nobody.
+            drop(deadpool_redis::Connection::take(inner));
+        }
+    }
+}
+
 impl ConnectionLike for RedisConnection {
     fn req_packed_command<'a>(&'a mut self, cmd: &'a Cmd) -> RedisFuture<'a, Value> {
-        self.inner.req_packed_command(cmd)
+        self.note(cmd);
+        Box::pin(async move {
+            self.under_way = true;
+            // Cancel: it stays under way, and `Drop` closes the connection.
+            let reply = self.inner().req_packed_command(cmd).await;
+            self.under_way = false;
+            reply
+        })
     }
 
     fn req_packed_commands<'a>(
@@ -78,10 +132,16 @@ impl ConnectionLike for RedisConnection {
         offset: usize,
         count: usize,
     ) -> RedisFuture<'a, Vec<Value>> {
-        self.inner.req_packed_commands(pipeline, offset, count)
+        pipeline.cmd_iter().for_each(|cmd| self.note(cmd));
+        Box::pin(async move {
+            self.under_way = true;
+            let replies = self.inner().req_packed_commands(pipeline, offset, count).await;
+            self.under_way = false;
+            replies
+        })
     }
 
     fn get_db(&self) -> i64 {
-        self.inner.get_db()
+        self.inner.as_ref().map_or(0, ConnectionLike::get_db)
     }
 }
