@@ -7,6 +7,9 @@
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+/// How many times its length the queue may grow rather than forget everything in a whole database.
+const LAST_RESORT: usize = 100;
+
 /// What is to be forgotten, with the namespace.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Target {
@@ -26,6 +29,8 @@ pub(crate) struct Kept {
 struct State {
     targets: BTreeMap<Target, Entry>,
     number: u64,
+    /// How many there may be before the queue is made less again.
+    limit: usize,
 }
 
 #[derive(Debug, Clone)]
@@ -46,46 +51,52 @@ impl Kept {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Keeps one. `cover` is a glob that covers a key and all that are made like it.
+    /// Keeps one. `cover` is a glob that covers it and all that are made like it.
     pub(crate) fn keep(&self, target: Target, cover: Option<String>) {
         let mut state = self.state();
         state.number += 1;
         let number = state.number;
-        if let (Target::Key(_), Some(cover)) = (&target, &cover)
+        if let Some(cover) = &cover
             && let Some(covering) = state.targets.get_mut(&Target::Glob(cover.clone()))
         {
             covering.number = number;
             return;
         }
         state.targets.insert(target, Entry { number, cover });
-        if state.targets.len() > self.most {
+        if state.targets.len() > self.most.max(state.limit) {
             self.collapse(&mut state);
+            // What can't be made less isn't tried again for each that is added.
+            state.limit = state.targets.len().saturating_mul(2);
         }
     }
 
     fn collapse(&self, state: &mut State) {
         let number = state.number;
-        let mut uncovered: Option<String> = None;
-        let mut globs = BTreeMap::new();
-        let mut add = |glob: String| globs.insert(Target::Glob(glob), Entry { number, cover: None });
+        let mut kept = BTreeMap::new();
+        let mut uncovered = Vec::new();
         for (target, entry) in std::mem::take(&mut state.targets) {
             match (target, entry.cover) {
-                (Target::Glob(glob), _) | (Target::Key(_), Some(glob)) => drop(add(glob)),
-                (Target::Key(key), None) => {
-                    uncovered =
-                        Some(uncovered.map_or(key.clone(), |common| common_start(&common, &key).to_owned()));
-                }
+                (_, Some(cover)) => drop(kept.insert(Target::Glob(cover), Entry { number, cover: None })),
+                (target @ Target::Glob(_), None) => drop(kept.insert(target, Entry { number, cover: None })),
+                (Target::Key(key), None) => uncovered.push(key),
             }
         }
-        if let Some(common) = uncovered {
-            let glob = crate::store::escape_literal(&common) + "*";
-            add(if glob.len() < self.everything.len() { self.everything.clone() } else { glob });
+        let start = uncovered.iter().map(String::as_str).reduce(common_start).unwrap_or_default();
+        let glob = crate::store::escape_literal(start) + "*";
+        // Without a namespace "everything" is other people's keys too: the last resort.
+        let is_last_resort = self.everything == "*";
+        if !uncovered.is_empty() && (glob.len() > self.everything.len() || !is_last_resort) {
+            let glob = if glob.len() > self.everything.len() { glob } else { self.everything.clone() };
+            kept.insert(Target::Glob(glob), Entry { number, cover: None });
+        } else {
+            kept.extend(uncovered.into_iter().map(|key| (Target::Key(key), Entry { number, cover: None })));
         }
-        if globs.len() > self.most {
-            globs.clear();
-            globs.insert(Target::Glob(self.everything.clone()), Entry { number, cover: None });
+        let most = if is_last_resort { self.most.saturating_mul(LAST_RESORT) } else { self.most };
+        if kept.len() > most {
+            kept.clear();
+            kept.insert(Target::Glob(self.everything.clone()), Entry { number, cover: None });
         }
-        state.targets = globs;
+        state.targets = kept;
     }
 
     /// Whether nothing is kept.
@@ -109,11 +120,14 @@ impl Kept {
         if state.targets.get(target).is_some_and(|entry| entry.number == number) {
             state.targets.remove(target);
         }
+        if state.targets.is_empty() {
+            state.limit = 0;
+        }
     }
 }
 
 /// What both begin with.
-fn common_start<'a>(a: &'a str, b: &str) -> &'a str {
+fn common_start<'a>(a: &'a str, b: &'a str) -> &'a str {
     let length: usize = a.chars().zip(b.chars()).take_while(|(a, b)| a == b).map(|(a, _)| a.len_utf8()).sum();
     &a[..length]
 }

@@ -31,6 +31,8 @@ use crate::recovery::Kept;
 
 /// How long a supervisor may give no sign of life: more than its longest step.
 const ABSENT: u64 = 3_000;
+/// How long a broken connection is waited for by who was using it.
+const MOMENT: Duration = Duration::from_millis(50);
 /// The pause before a command that a server in transition refused is sent again.
 const AGAIN: Duration = Duration::from_millis(10);
 
@@ -119,14 +121,24 @@ impl Link {
                     return Ok(reply);
                 }
                 Err(error) => match self.react(&error, epoch) {
-                    // The runtime that drove the connection has ended: this one drives the next.
-                    (_, Reaction::Replace) if repeat && matches!(*self.state(), State::Idle) => {
+                    // The runtime that drove the connection may have ended, and its supervisor a moment
+                    // later: this runtime drives the next one.
+                    (_, Reaction::Replace) if repeat => {
                         repeat = false;
+                        self.settle().await;
                     }
                     (_, Reaction::Again) => tokio::time::sleep(AGAIN).await,
                     (error, _) => return Err(error),
                 },
             }
+        }
+    }
+
+    /// Gives the supervisor a moment to notice that its connection is gone.
+    async fn settle(&self) {
+        let changed = self.changed.notified();
+        if matches!(*self.state(), State::Down(_)) {
+            let _ = tokio::time::timeout(MOMENT, changed).await;
         }
     }
 
