@@ -14,6 +14,7 @@ use sample::{Row, World, read, write, write_all};
 use support::script::{Reply, Script};
 use support::server::Server;
 use support::{ms, secs};
+use tokio::task::JoinSet;
 
 /// What a reply means to an operation by hand.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -122,10 +123,10 @@ struct Stage {
     next: u64,
 }
 
-const LEASE: Duration = ms(150);
+const LEASE: Duration = ms(90);
 
 impl Stage {
-    fn new(server: &Server, namespace: &str, budget: Duration) -> Self {
+    fn new(server: &Server, fault: &Fault) -> Self {
         let armed = Arc::<Mutex<Vec<Rule>>>::default();
         let script = Script::over(&server.url(), {
             let armed = Arc::clone(&armed);
@@ -142,8 +143,13 @@ impl Stage {
                 Reply::Default
             }
         });
-        let cache = Cache::builder().redis(script.url()).namespace(namespace);
-        let cache = cache.store_budget(budget).lease(LEASE).breaker(2).reconnect(ms(1), ms(10));
+        let cache = Cache::builder().redis(script.url()).namespace(fault.name.replace(' ', "-"));
+        let cache = cache
+            .store_budget(budget(fault))
+            .lease(LEASE)
+            .load_deadline(ms(500))
+            .breaker(2)
+            .reconnect(ms(1), ms(10));
         Self { world: World::new(cache.build().unwrap()), armed, _script: script, next: 0 }
     }
 
@@ -178,9 +184,21 @@ impl Stage {
 #[derive(Debug, Clone, Copy)]
 struct Step(&'static str, usize);
 
-#[cache(ttl = 600, key = "row:{id}", version = 2, cache = &world.cache)]
-async fn read_newer(world: &World, id: u64) -> Row {
-    world.row(id)
+/// The same function, before and after its values changed their meaning.
+async fn versioned(world: &World, id: u64, is_new: bool) -> Row {
+    if is_new {
+        #[cache(ttl = 600, key = "versioned:{id}", version = 2, cache = &world.cache)]
+        async fn function(world: &World, id: u64) -> Row {
+            world.row(id)
+        }
+        function(world, id).await
+    } else {
+        #[cache(ttl = 600, key = "versioned:{id}", version = 1, cache = &world.cache)]
+        async fn function(world: &World, id: u64) -> Row {
+            world.row(id)
+        }
+        function(world, id).await
+    }
 }
 
 /// The calls that a user's code makes without knowing of a cache, and their commands.
@@ -199,9 +217,10 @@ const CALLS: [(&str, &[Step]); 9] = [
 /// What has to be there before the fault.
 async fn prepare(world: &World, call: &str, id: u64) {
     match call {
-        "hit" | "replace" | "refresh" | "write" | "write all" => drop(world.check(id).await),
+        "replace" => drop(versioned(world, id, false).await),
+        "hit" | "refresh" | "write" | "write all" => drop(world.check(id).await),
         "refresh of plain JSON" => {
-            world.cache.set(&format!("row:{id}"), &world.row(id), secs(60)).await.unwrap()
+            world.cache.set(&format!("row:{id}"), &world.row(id), secs(60)).await.unwrap();
         }
         _ => {}
     }
@@ -211,7 +230,7 @@ async fn prepare(world: &World, call: &str, id: u64) {
 async fn make(world: &World, call: &str, id: u64) {
     match call {
         "miss" | "hit" => assert_eq!(read(world, id).await, world.row(id)),
-        "replace" => assert_eq!(read_newer(world, id).await, world.row(id)),
+        "replace" => assert_eq!(versioned(world, id, true).await, world.row(id)),
         "error" => {
             let key = format!("error:{id}");
             let failed = world.cache.try_get_or_set(&key, secs(60), async || Err::<Row, _>(id)).await;
@@ -225,7 +244,6 @@ async fn make(world: &World, call: &str, id: u64) {
             assert_eq!(world.cache.get_or_set(&format!("long:{id}"), secs(60), load).await.unwrap(), id);
         }
         "refresh" | "refresh of plain JSON" => {
-            world.touch(id);
             assert_eq!(read::refresh_cache(world, id).await, world.row(id));
         }
         "write" => assert_eq!(write(world, id).await, world.row(id).version),
@@ -236,50 +254,65 @@ async fn make(world: &World, call: &str, id: u64) {
 
 /// With a budget that the machine doesn't exhaust, unless the fault does.
 fn budget(fault: &Fault) -> Duration {
-    if matches!(fault.means, Means::Silence | Means::Moment) { ms(60) } else { secs(3) }
+    match fault.means {
+        Means::Silence | Means::Moment => ms(80),
+        Means::Odd => ms(400),
+        Means::Refused | Means::Unknown | Means::Gone => secs(3),
+    }
 }
 
-#[tokio::test]
-async fn whatever_a_server_says_a_call_gives_what_its_function_gives() {
-    let (server, mut rows) = (Server::redis().start(), 0);
+/// Plays it for all faults, several at a time, for most of it is waiting.
+async fn for_all_faults<F: Future<Output = usize> + Send + 'static>(play: impl Fn(Fault, Arc<Server>) -> F) {
+    let server = Arc::new(Server::redis().start());
+    let (mut plays, mut cases) = (JoinSet::new(), 0);
     for fault in faults() {
-        let mut stage = Stage::new(&server, "calls", budget(&fault));
-        stage.next = rows;
-        stage.world.cache.delete_pattern("*").await.unwrap();
+        if plays.len() == 6 {
+            cases += plays.join_next().await.unwrap().unwrap();
+        }
+        plays.spawn(play(fault, Arc::clone(&server)));
+    }
+    cases += plays.join_all().await.into_iter().sum::<usize>();
+    println!("{cases} cases");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whatever_a_server_says_a_call_gives_what_its_function_gives() {
+    for_all_faults(async |fault, server| {
+        let mut stage = Stage::new(&server, &fault);
         for (call, steps) in CALLS {
             for step in steps {
                 for times in [1, usize::MAX] {
-                    // What goes wrong again and again at every retry costs a budget; once is enough for those at the end.
-                    let id = stage.fresh();
-                    prepare(&stage.world, call, id).await;
-                    stage.arm(*step, &fault, times);
-                    make(&stage.world, call, id).await;
-                    // A reader during the fault, and one after it.
-                    if call != "hit" || times == 1 {
-                        stage.world.check(id).await;
-                    }
-                    let hits = stage.heal().await;
                     let case = format!("{} at {step:?} of {call}, {times} times", fault.name);
-                    // A refused acquire is not always followed by a fill.
-                    assert!(hits > 0, "{case}: never came to that");
-                    stage.world.check(id).await;
-                    rows = id;
+                    // With a short budget, a busy machine may end a call before it comes to that.
+                    let mut tries = 0;
+                    loop {
+                        let id = stage.fresh();
+                        prepare(&stage.world, call, id).await;
+                        stage.arm(*step, &fault, times);
+                        make(&stage.world, call, id).await;
+                        stage.world.check(id).await; // during the fault
+                        let hits = stage.heal().await;
+                        stage.world.check(id).await; // and after it
+                        if hits > 0 {
+                            break;
+                        }
+                        tries += 1;
+                        assert!(tries < 5, "{case}: never came to that");
+                    }
                 }
             }
         }
-        assert_eq!(stage.world.cache.pending_invalidations(), 0);
-    }
-    println!("{rows} cases");
+        usize::try_from(stage.next).unwrap()
+    })
+    .await;
 }
 
 /// A fault for good, whatever the server is asked: the calls go on, and the hits come back by themselves.
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn whatever_a_server_says_to_everything_calls_go_on() {
     const ALL: [&str; 9] = ["GET", "SET", "EVALSHA", "EVAL", "UNLINK", "SCAN", "GETRANGE", "PTTL", "PING"];
-    let server = Server::redis().start();
-    for fault in faults() {
-        let stage = Stage::new(&server, "all", budget(&fault));
-        stage.world.cache.delete_pattern("*").await.unwrap();
+    for_all_faults(async |fault, server| {
+        let stage = Stage::new(&server, &fault);
         stage.world.check(1).await;
         stage.world.check(1).await;
         let rule =
@@ -288,31 +321,26 @@ async fn whatever_a_server_says_to_everything_calls_go_on() {
         for id in 0..4 {
             stage.world.check(id).await;
         }
-        let version = write(&stage.world, 1).await;
-        assert_eq!(version, 1);
+        assert_eq!(write(&stage.world, 1).await, 1);
         stage.world.check(1).await;
         assert_eq!(read::refresh_cache(&stage.world, 1).await, stage.world.row(1));
         stage.world.check(1).await;
-        // An odd reply to UNLINK may be a count: then the server said that it was done.
-        let t0 = Instant::now();
         stage.heal().await;
-        let t1 = Instant::now();
         stage.world.check(1).await;
         stage.world.until_hit(1).await;
-        println!("{} {:?} {:?}", fault.name, t1 - t0, t1.elapsed());
-    }
+        1
+    })
+    .await;
 }
 
 /// A fault while the connection is made.
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn whatever_a_server_says_to_a_greeting_calls_go_on() {
-    let server = Server::redis().password("secret").start();
-    let url = server.url();
-    for fault in faults() {
-        for command in ["HELLO", "AUTH", "CLIENT", "SELECT"] {
+    for_all_faults(async |fault, server| {
+        for command in ["HELLO", "AUTH", "CLIENT", "SELECT", "PING"] {
             let rule = Rule { command, skip: 0, times: usize::MAX, reply: fault.reply.clone(), hits: 0 };
             let armed = Arc::new(Mutex::new(Some(rule)));
-            let script = Script::over(&url, {
+            let script = Script::over(&server.url(), {
                 let armed = Arc::clone(&armed);
                 move |words| match &mut *armed.lock().unwrap() {
                     Some(rule) if rule.command == words[0] => {
@@ -322,9 +350,12 @@ async fn whatever_a_server_says_to_a_greeting_calls_go_on() {
                     _ => Reply::Default,
                 }
             });
+            // The bench's own user, for the server asks nobody else.
+            let url = script.url().replace("redis://", "redis://bench:bench@");
             let protocol = if command == "AUTH" { "?protocol=resp2" } else { "" };
-            let cache = Cache::builder().redis(format!("{}/3{protocol}", script.url()));
-            let cache = cache.store_budget(ms(60)).reconnect(ms(1), ms(10)).build().unwrap();
+            let cache =
+                Cache::builder().redis(format!("{url}/3{protocol}")).namespace(fault.name.replace(' ', "-"));
+            let cache = cache.store_budget(ms(80)).reconnect(ms(1), ms(10)).build().unwrap();
             let world = World::new(cache);
             for id in 0..3 {
                 world.check(id).await;
@@ -332,7 +363,9 @@ async fn whatever_a_server_says_to_a_greeting_calls_go_on() {
             assert!(armed.lock().unwrap().take().unwrap().hits > 0, "{command} came");
             world.until_hit(1).await;
         }
-    }
+        5
+    })
+    .await;
 }
 
 /// Operations by hand, and their commands.
@@ -398,40 +431,48 @@ fn fits(fault: &Fault, step: Step, times: usize, outcome: &Result<(), CacheError
         (Means::Unknown, Ok(())) => step.0 == "EVALSHA",
         (Means::Unknown, Err(Server(_))) => step.0 != "EVALSHA",
         (Means::Moment, Ok(())) => times == 1,
-        (Means::Moment | Means::Gone | Means::Silence, Err(Unavailable(_) | Timeout(_))) => true,
         // A status where a number belongs, and so on: either it is taken as it is, or it shows that replies
         // and commands have got out of step.
-        (Means::Odd, Ok(()) | Err(Unavailable(_) | Timeout(_) | Server(_) | Decode(_))) => true,
+        (Means::Odd, Err(error)) => matches!(error, Server(_) | Decode(_) | Unavailable(_) | Timeout(_)),
+        (Means::Odd, Ok(()))
+        | (Means::Moment | Means::Gone | Means::Silence, Err(Unavailable(_) | Timeout(_))) => true,
         _ => false,
     }
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn whatever_a_server_says_by_hand_it_is_the_right_error() {
-    let (server, mut cases) = (Server::redis().start(), 0);
-    for fault in faults() {
-        let mut stage = Stage::new(&server, "hand", budget(&fault));
+    for_all_faults(async |fault, server| {
+        let mut stage = Stage::new(&server, &fault);
         for (operation, steps) in BY_HAND {
             for step in steps {
                 for times in [1, usize::MAX] {
-                    let id = stage.fresh();
-                    stage.world.cache.set(&format!("k:{id}"), &id, secs(60)).await.unwrap();
-                    stage.world.check(id).await;
-                    stage.arm(*step, &fault, times);
-                    let outcome = by_hand(&stage.world, operation, id).await;
-                    let case =
-                        format!("{} at {step:?} of {operation}, {times} times: {outcome:?}", fault.name);
-                    assert!(fits(&fault, *step, times, &outcome), "{case}");
-                    if operation.starts_with("clear") && outcome.is_err() {
-                        // The one that may not be lost.
-                        stage.world.touch(id);
+                    let mut tries = 0;
+                    loop {
+                        let id = stage.fresh();
+                        by_hand(&stage.world, "set", id).await.ok();
                         stage.world.check(id).await;
+                        stage.arm(*step, &fault, times);
+                        let outcome = by_hand(&stage.world, operation, id).await;
+                        let case =
+                            format!("{} at {step:?} of {operation}, {times} times: {outcome:?}", fault.name);
+                        if operation.starts_with("clear") && outcome.is_err() {
+                            // The one that may not be lost.
+                            stage.world.touch(id);
+                            stage.world.check(id).await;
+                        }
+                        let hits = stage.heal().await;
+                        if hits > 0 {
+                            assert!(fits(&fault, *step, times, &outcome), "{case}");
+                            break;
+                        }
+                        tries += 1;
+                        assert!(tries < 5, "{case}: never came to that");
                     }
-                    assert!(stage.heal().await > 0, "{case}: never came to that");
-                    cases += 1;
                 }
             }
         }
-    }
-    println!("{cases} cases");
+        usize::try_from(stage.next).unwrap()
+    })
+    .await;
 }

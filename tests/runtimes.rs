@@ -5,11 +5,13 @@
 mod support;
 
 use std::pin::pin;
+use std::process::Command;
 use std::sync::Barrier;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use cache_aside::{Cache, CacheManager, Ttl, cache, cache_invalidate, global};
+use support::server::{Kind, Server};
 use support::{Loads, embedded, ms, secs};
 use tokio::runtime::{Builder, Runtime};
 
@@ -165,4 +167,22 @@ fn without_a_runtime_hits_and_loads_that_do_not_wait_work() {
         static CACHE: Cache = embedded();
     }
     assert_eq!((ready(1), ready(1), ready(2)), (2, 2, 4));
+}
+
+/// All of the above in a process whose environment names a server.
+#[test]
+fn a_server_is_for_every_runtime_too() {
+    if std::env::var_os("REDIS_URL").is_some() {
+        return;
+    }
+    for kind in [Kind::Redis, Kind::Valkey] {
+        let server = Server::of(kind).start();
+        let mut child = Command::new(std::env::current_exe().unwrap());
+        // One after the other: each ends its runtimes, and so the connection of all.
+        child.arg("--test-threads=1").env("REDIS_URL", server.url()).env_remove("CACHE_NAMESPACE");
+        let output = child.output().unwrap();
+        let said = [output.stdout, output.stderr].map(|text| String::from_utf8_lossy(&text).into_owned());
+        assert!(output.status.success(), "{}", said.concat());
+        assert!(server.command(&["KEYS", "*runtimes_share*"]).contains("runtimes_share"), "it was used");
+    }
 }

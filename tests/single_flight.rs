@@ -6,6 +6,7 @@ use std::future::Future;
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
 
 use cache_aside::{Cache, cache};
 use support::{Loads, embedded, ms, secs};
@@ -118,6 +119,31 @@ async fn nobody_waits_beyond_the_load_deadline() {
     crowd(&cache, &loads, 3, 10).join_all().await;
     assert!(begun.elapsed() < secs(7), "{:?}", begun.elapsed());
     assert_eq!(slow.join_next().await.unwrap().unwrap(), 1, "the load itself goes on");
+}
+
+/// `Duration::MAX` is how one writes "for ever".
+#[tokio::test(start_paused = true)]
+async fn a_load_deadline_of_for_ever_is_waited_for() {
+    let cache = Cache::builder().load_deadline(Duration::MAX).build().unwrap();
+    let loads = Arc::new(Loads::new());
+    assert_eq!(crowd(&cache, &loads, 3, 60_000).join_all().await, vec![1; 3]);
+    assert_eq!(loads.count(), 1);
+}
+
+/// Followers on threads whose patience ends together: one of them leads, with the lease of the idle one.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn an_idle_leader_is_followed_by_one() {
+    let lease = ms(200);
+    for round in 0..5 {
+        let cache = Cache::builder().lease(lease).build().unwrap();
+        let loads = Arc::new(Loads::new());
+        let mut idle = pin!(cache.get_or_set("k", secs(60), || loads.load(ms(1))));
+        assert!(poll_once(idle.as_mut()).is_pending());
+        let begun = Instant::now();
+        assert_eq!(crowd(&cache, &loads, 100, 100).join_all().await, vec![2; 100], "round {round}");
+        assert!(begun.elapsed() < 2 * lease + ms(300), "round {round}: {:?}", begun.elapsed());
+        assert_eq!((idle.await.unwrap(), loads.count()), (1, 2), "round {round}");
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -264,8 +264,7 @@ async fn keys_are_under_the_namespace_and_hold_nothing_but_what_they_should() {
             match words[0].as_str() {
                 "GET" | "SET" => keys.push(words[1].clone()),
                 "UNLINK" | "MGET" => keys.extend_from_slice(&words[1..]),
-                "EVALSHA" | "EVAL" => keys.push(words[3].clone()),
-                "SCAN" => keys.push(words[3].clone()),
+                "EVALSHA" | "EVAL" | "SCAN" => keys.push(words[3].clone()),
                 other => panic!("{other}"),
             }
         }
