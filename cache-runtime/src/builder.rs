@@ -69,7 +69,7 @@ impl Default for Builder {
                 budget: Duration::from_millis(100),
             },
             breaker: 5,
-            reconnect: (Duration::from_millis(50), Duration::from_secs(5)),
+            reconnect: (Duration::from_millis(50), Duration::from_secs(1)),
             retry_queue: 10_000,
         }
     }
@@ -161,7 +161,7 @@ impl Builder {
         self
     }
 
-    /// The first and the longest pause between attempts to connect again (50 ms, 5 s).
+    /// The first and the longest pause between attempts to connect again (50 ms, 1 s).
     pub fn reconnect(mut self, first: Duration, longest: Duration) -> Self {
         self.reconnect = (first, longest);
         self

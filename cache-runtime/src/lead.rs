@@ -254,7 +254,7 @@ impl Lead {
                 let life = self.life(fate, is_none);
                 Box::pin(self.store(record, life)).await;
             }
-            Err(error) => self.refuse(&error),
+            Err(error) => Box::pin(self.refuse(&error)).await,
         }
     }
 
@@ -298,7 +298,7 @@ impl Lead {
         }
         if !accepted {
             core.books(self.ask.site).count(|book| &book.fills_refused);
-            self.give_up();
+            self.give_up().await;
         }
         if let Some(seat) = self.seat.take() {
             seat.land(Landing::Value { record, accepted });
@@ -306,19 +306,24 @@ impl Lead {
     }
 
     /// The value isn't stored: neither the lease stays, nor the older value that was to be refreshed.
-    fn give_up(&mut self) {
-        if let Some(hold) = self.hold.take() {
-            hold.arm();
+    ///
+    /// A lease goes in the background; an older value before anybody can take it for the newest.
+    async fn give_up(&mut self) {
+        let Some(hold) = self.hold.take() else { return };
+        hold.arm();
+        let core = self.cache.core();
+        if !hold.is_lease() && core.timed(core.store.release(&self.ask.key, hold.prefix)).await.is_ok() {
+            hold.disarm();
         }
     }
 
     /// The value can't be stored: its caller has it, the others load for themselves.
-    fn refuse(mut self, error: &CacheError) {
+    async fn refuse(mut self, error: &CacheError) {
         self.cache.core().books(self.ask.site).count(|book| &book.fills_refused);
         if self.ask.site.is_none_or(crate::site::Site::first_warning) {
             warn!(target: "cache_aside", key = %self.ask.key, %error, "the value isn't stored");
         }
-        self.give_up();
+        self.give_up().await;
         if let Some(seat) = self.seat.take() {
             seat.land(Landing::Alone);
         }

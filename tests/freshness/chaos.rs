@@ -5,9 +5,11 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use fastrand::Rng;
+use tokio::runtime::Runtime;
 
 use crate::history::Log;
 use crate::support::fleet::{Folder, Lines, Member};
+use crate::support::proxy::{Half, Proxy};
 use crate::support::server::Server;
 use crate::support::{ms, secs};
 use crate::truth;
@@ -27,6 +29,8 @@ pub(crate) enum Fault {
     Evict,
     /// All connections are cut.
     Cut,
+    /// The server obeys, and the farther half of the processes hear nothing of it.
+    LoseReplies,
     /// A process stands still, mostly for longer than its leases.
     FreezeProcess,
     /// `kill -9`; another one takes its place.
@@ -38,7 +42,7 @@ pub(crate) enum Fault {
 }
 
 impl Fault {
-    pub(crate) const ALL: [Self; 8] = [
+    pub(crate) const ALL: [Self; 9] = [
         Self::Unlink,
         Self::FreezeProcess,
         Self::Evict,
@@ -46,6 +50,7 @@ impl Fault {
         Self::KillProcess,
         Self::Flush,
         Self::FreezeServer,
+        Self::LoseReplies,
         Self::RestartServer,
     ];
 }
@@ -61,16 +66,25 @@ pub(crate) struct Scene {
     members: Vec<Member>,
     files: Vec<PathBuf>,
     rng: Rng,
+    /// The way of every second process to the server. It is longer, as in a network: on the loopback
+    /// the races inside a round trip are hardly ever met.
+    road: Proxy,
+    roads: Runtime,
 }
 
 impl Scene {
     /// Servers, and so many processes that run `test`.
     pub(crate) fn open(test: &'static str, processes: usize, seed: u64) -> Self {
         let cache = Server::redis().config("maxmemory", "12mb").config("maxmemory-policy", "allkeys-random");
+        let cache = cache.start();
         let folder = Folder::new();
         let file = folder.path().join("parent");
+        let roads = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
+        let roads = roads.expect("it starts");
+        let road = roads.block_on(async { Proxy::start(&cache.url()) });
+        road.delay(ms(2));
         let mut scene = Self {
-            cache: cache.start(),
+            cache,
             truth: Server::redis().start(),
             log: Log(Lines::to(&file)),
             folder,
@@ -78,22 +92,25 @@ impl Scene {
             members: Vec::new(),
             files: vec![file],
             rng: Rng::with_seed(seed),
+            road,
+            roads,
         };
-        for _ in 0..processes {
-            let member = scene.process();
+        for number in 0..processes {
+            let member = scene.process(number);
             scene.members.push(member);
         }
         scene
     }
 
-    fn process(&mut self) -> Member {
+    fn process(&mut self, number: usize) -> Member {
         let file = self.folder.path().join(self.files.len().to_string());
         self.files.push(file.clone());
-        let (server, truth, seed) = (self.cache.url(), self.truth.url(), self.rng.u64(..));
+        let server = if number.is_multiple_of(2) { self.cache.url() } else { self.road.url() };
+        let (truth, seed) = (self.truth.url(), self.rng.u64(..));
         Member::start(self.test, file, &[("SERVER", &server), ("TRUTH", &truth), ("SEED", &seed)])
     }
 
-    /// Runs for so long, with two kinds of fault at a time; all had their turn after 16 s.
+    /// Runs for so long, with two kinds of fault at a time; all had their turn after 18 s.
     pub(crate) fn torment(&mut self, faults: &[Fault], time: Duration) -> Vec<(Fault, usize)> {
         let mut done: Vec<(Fault, usize)> = faults.iter().map(|fault| (*fault, 0)).collect();
         let begun = Instant::now();
@@ -111,6 +128,7 @@ impl Scene {
     }
 
     fn inflict(&mut self, fault: Fault) {
+        self.road.seen.reset(); // it would grow for as long as this runs
         let victim = self.rng.usize(..self.members.len());
         let time = ms(self.rng.u64(20..300));
         match fault {
@@ -133,10 +151,16 @@ impl Scene {
             Fault::Cut => {
                 self.cache.command(&["CLIENT", "KILL", "TYPE", "normal"]);
             }
+            Fault::LoseReplies => {
+                self.road.black_hole(Half::Replies);
+                sleep(time / 2);
+                self.road.black_hole(None);
+                self.roads.block_on(self.road.cut());
+            }
             Fault::FreezeProcess => self.members[victim].freeze_for(time),
             Fault::KillProcess => {
                 self.members[victim].kill();
-                self.members[victim] = self.process();
+                self.members[victim] = self.process(victim);
             }
             Fault::FreezeServer => {
                 self.cache.freeze();

@@ -95,9 +95,11 @@ impl History {
         }
     }
 
-    /// What all processes counted under this name; a killed one since its last word not.
-    pub(crate) fn counted(&self, name: &str) -> u64 {
-        self.counted.get(name).copied().unwrap_or_default()
+    /// What all processes counted; a killed one since its last word not.
+    pub(crate) fn counts(&self) -> String {
+        let counts: Vec<String> =
+            self.counted.iter().map(|(name, number)| format!("{name} {number}")).collect();
+        counts.join(", ")
     }
 
     /// Looks for reads that got a version older than one whose invalidation had returned Ok before
@@ -161,7 +163,7 @@ fn the_checker_tells_stale_from_fresh() {
     let mut history = History::default();
     history.add(&one);
     history.add(&two);
-    assert_eq!((history.counted("loads"), history.counted("hits")), (5, 1));
+    assert_eq!(history.counts(), "hits 1, loads 5");
     let verdict = history.judge();
     assert_eq!((verdict.reads, verdict.invalidations, verdict.stale), (6, 3, 1), "{verdict:?}");
 }

@@ -39,17 +39,14 @@ fn watch(test: &'static str, processes: usize, faults: &[Fault], time: Duration)
     let done = scene.torment(faults, time);
     let (_folder, files) = scene.close();
     let mut history = History::default();
-    files.iter().for_each(|file| history.add(file));
-    let counts: Vec<String> = ["hits", "coalesced", "loads", "refused", "faults"]
-        .map(|name| format!("{} {name}", history.counted(name)))
-        .to_vec();
+    for file in &files {
+        history.add(file);
+    }
+    let counts = history.counts();
     let verdict = history.judge();
+    let Verdict { reads, stale, invalidations, .. } = &verdict;
     report(format_args!(
-        "{test}: {} reads checked, {} stale; {} invalidations, {} (refused: fills); {done:?}",
-        verdict.reads,
-        verdict.stale,
-        verdict.invalidations,
-        counts.join(", "),
+        "{test}: {reads} reads checked, {stale} stale, {invalidations} invalidations; {counts}; {done:?}"
     ));
     verdict
 }
@@ -81,6 +78,12 @@ fn no_read_is_older_than_an_invalidation_before_it() {
 /// The mutants and their control run this short.
 const SHORT: Duration = secs(3);
 
+/// A client with a flaw must be found out, if not in the first round then in a later one.
+fn caught(test: &'static str) {
+    let stale = (0..5).map(|_| watch(test, 2, &[], SHORT).stale).find(|stale| *stale > 0);
+    assert!(stale.is_some(), "the checker is blind");
+}
+
 #[test]
 fn the_least_client_that_is_right_passes() {
     if fleet::is_member() {
@@ -95,7 +98,7 @@ fn a_token_per_process_is_caught() {
     if fleet::is_member() {
         return member(Naive::of_member(Flaw::TokenPerProcess));
     }
-    assert!(watch("a_token_per_process_is_caught", 2, &[], SHORT).stale > 0);
+    caught("a_token_per_process_is_caught");
 }
 
 #[test]
@@ -103,5 +106,5 @@ fn a_fill_without_compare_is_caught() {
     if fleet::is_member() {
         return member(Naive::of_member(Flaw::FillWithoutCompare));
     }
-    assert!(watch("a_fill_without_compare_is_caught", 2, &[], SHORT).stale > 0);
+    caught("a_fill_without_compare_is_caught");
 }

@@ -112,6 +112,6 @@ impl Subject for Naive {
     }
 
     fn counted(&self) -> Vec<(&'static str, u64)> {
-        vec![("loads", self.loads.load(Relaxed)), ("refused", self.refused.load(Relaxed))]
+        vec![("loads", self.loads.load(Relaxed)), ("fills_refused", self.refused.load(Relaxed))]
     }
 }

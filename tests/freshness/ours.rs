@@ -64,35 +64,52 @@ impl Ours {
 
     async fn read_now(&self, key: usize, truth: &Truth, rng: &mut Rng) -> Option<Row> {
         let (fork, life) = (rng.fork(), ms(rng.u64(20..400)));
-        match (key % 4, rng.u8(..100)) {
-            (0, 0..5) => self.cache.get(&by_hand(key)).await.ok().flatten(),
-            (0, _) => self.cache.get_or_set(&by_hand(key), life, || load_row(key, truth, fork)).await.ok(),
-            (1 | 2, 0..5) => shared::cached(key).await.ok().flatten(),
-            (1 | 2, 5..8) => Some(shared::refresh_cache(key, truth, fork, life).await),
-            (1 | 2, _) => Some(shared(key, truth, fork, life).await),
-            (_, 0..3) => Some(local::refresh_cache(key, truth, fork, life).await),
-            _ => Some(local(key, truth, fork, life).await),
+        match (Kind::of(key), rng.u8(..100)) {
+            (Kind::ByHand, 0..5) => self.cache.get(&by_hand(key)).await.ok().flatten(),
+            (Kind::ByHand, _) => {
+                self.cache.get_or_set(&by_hand(key), life, || load_row(key, truth, fork)).await.ok()
+            }
+            (Kind::Shared, 0..5) => shared::cached(key).await.ok().flatten(),
+            (Kind::Shared, 5..8) => Some(shared::refresh_cache(key, truth, fork, life).await),
+            (Kind::Shared, _) => Some(shared(key, truth, fork, life).await),
+            (Kind::Local, 0..3) => Some(local::refresh_cache(key, truth, fork, life).await),
+            (Kind::Local, _) => Some(local(key, truth, fork, life).await),
         }
     }
 
     async fn write_now(&self, key: usize, truth: &Truth, rng: &mut Rng) -> Option<u64> {
-        let how = rng.u8(..10);
-        if how < 3 && key % 4 != 0 {
-            return Some(write_one(key, truth).await);
-        }
-        if how == 3 {
-            return Some(write_wide(key, truth).await);
+        match (Kind::of(key), rng.u8(..10)) {
+            (Kind::Shared | Kind::Local, 0..3) => return Some(write_one(key, truth).await),
+            (_, 3) => return Some(write_wide(key, truth).await),
+            _ => {}
         }
         let version = truth.write(key).await;
-        let done = match (key % 4, how) {
-            (_, 4) => self.cache.delete_pattern("*").await.map(drop),
-            (0, _) => self.cache.delete(&by_hand(key)).await.map(drop),
-            (1 | 2, 5) => shared::clear_cache_all().await,
-            (1 | 2, _) => shared::clear_cache(key).await.map(drop),
-            (_, 5) => local::clear_cache_all().await,
-            _ => local::clear_cache(key).await.map(drop),
+        let done = match (Kind::of(key), rng.u8(..6)) {
+            (_, 0) => self.cache.delete_pattern("*").await.map(drop),
+            (Kind::ByHand, _) => self.cache.delete(&by_hand(key)).await.map(drop),
+            (Kind::Shared, 1) => shared::clear_cache_all().await,
+            (Kind::Shared, _) => shared::clear_cache(key).await.map(drop),
+            (Kind::Local, 1) => local::clear_cache_all().await,
+            (Kind::Local, _) => local::clear_cache(key).await.map(drop),
         };
         done.ok().map(|()| version)
+    }
+}
+
+/// How a key is cached.
+enum Kind {
+    ByHand,
+    Shared,
+    Local,
+}
+
+impl Kind {
+    fn of(key: usize) -> Self {
+        match key % 4 {
+            0 => Self::ByHand,
+            1 | 2 => Self::Shared,
+            _ => Self::Local,
+        }
     }
 }
 
@@ -129,8 +146,8 @@ impl Subject for Ours {
             ("hits", stats.hits),
             ("coalesced", stats.coalesced),
             ("loads", stats.loads),
-            ("refused", stats.fills_refused),
-            ("faults", stats.store_errors),
+            ("fills_refused", stats.fills_refused),
+            ("store_errors", stats.store_errors),
         ]
     }
 }

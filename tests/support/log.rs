@@ -2,8 +2,9 @@
 #![allow(dead_code)] // each test binary takes what it needs
 
 use std::io;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 
+use tracing::Dispatch;
 use tracing_subscriber::fmt::MakeWriter;
 
 /// All that was logged by this thread since [`Log::new`].
@@ -13,6 +14,10 @@ pub(crate) struct Log(Arc<Mutex<Vec<u8>>>);
 impl Log {
     /// Begins to listen; drop the guard to stop.
     pub(crate) fn new() -> (Self, tracing::subscriber::DefaultGuard) {
+        // With one subscriber alive, `tracing` asks only the thread that comes to an event first, which may
+        // be that of a test without one, and then the event is off for good (`Rebuilder::JustOne`).
+        static SECOND: OnceLock<Dispatch> = OnceLock::new();
+        SECOND.get_or_init(|| Dispatch::new(tracing_subscriber::fmt().with_writer(io::sink).finish()));
         let log = Self::default();
         let subscriber = tracing_subscriber::fmt()
             .with_max_level(tracing::Level::TRACE)

@@ -222,8 +222,12 @@ impl Helper<'_> {
 fn refresh(p: &TokenStream, site: &Site, item: &FnItem) -> TokenStream {
     let sig = &item.sig;
     let function = &sig.ident;
-    let handles = item.params.iter().enumerate().map(|(index, param)| param.handle(index));
-    let handles: Vec<_> = handles.collect();
+    // An argument named like the function would stand where the function is called.
+    let handle = |(index, param): (usize, &Param)| {
+        let handle = param.handle(index);
+        if handle == *function { Ident::new("same_name", Span::mixed_site()) } else { handle }
+    };
+    let handles: Vec<_> = item.params.iter().enumerate().map(handle).collect();
     let params = item
         .params
         .iter()
