@@ -48,7 +48,9 @@ pub(super) fn lacks_resp3(error: &RedisError) -> bool {
         let text = whole_text(error).to_lowercase();
         text.contains("unknown command") && text.contains("hello")
     };
-    error.kind() == ErrorKind::RESP3NotSupported || error.code() == Some("NOPROTO") || unknown_greeting()
+    // NOAUTH: a server that knew the greeting would have read the credentials in it.
+    let refused = matches!(error.code(), Some("NOPROTO" | "NOAUTH"));
+    error.kind() == ErrorKind::RESP3NotSupported || refused || unknown_greeting()
 }
 
 fn text(error: &RedisError) -> String {

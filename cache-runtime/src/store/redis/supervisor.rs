@@ -155,8 +155,8 @@ impl Supervisor {
         let mut opened = within(SETUP, open(resp3)).await;
         let may_fall_back = resp3 && !link.address().resp3(false);
         if may_fall_back && opened.as_ref().is_err_and(fault::lacks_resp3) {
-            link.resp2.store(true, Relaxed);
             opened = within(SETUP, open(false)).await;
+            link.resp2.store(opened.is_ok(), Relaxed);
         }
         opened.map_err(|error| {
             let (problem, reaction) = fault::read(&error);
