@@ -32,7 +32,7 @@ const FOREIGN: [&[&str]; 4] = [
 ];
 
 /// A server with foreign data, and a cache without a namespace that keeps five invalidations.
-async fn shared(kind: Kind) -> (Server, Proxy, World) {
+fn shared(kind: Kind) -> (Server, Proxy, World) {
     let server = Server::of(kind).start();
     for command in FOREIGN {
         server.command(command);
@@ -62,7 +62,7 @@ fn foreign_is_left(server: &Server) {
 #[tokio::test]
 async fn a_full_queue_of_keys_touches_nobody_elses() {
     for kind in BOTH {
-        let (server, proxy, world) = shared(kind).await;
+        let (server, proxy, world) = shared(kind);
         for id in 0..20 {
             world.check(id).await;
         }
@@ -97,7 +97,7 @@ async fn write_pages(world: &World, id: u64) {
 
 #[tokio::test]
 async fn a_full_queue_of_globs_touches_nobody_elses() {
-    let (server, proxy, world) = shared(Kind::Redis).await;
+    let (server, proxy, world) = shared(Kind::Redis);
     for id in 0..10 {
         assert_eq!(page(&world, id, 1).await, 1);
     }
@@ -125,7 +125,7 @@ async fn write_of_tenant(world: &World, tenant: char, id: u64) {
 
 #[tokio::test]
 async fn a_full_queue_of_keys_that_have_nothing_in_common_touches_nobody_elses() {
-    let (server, proxy, world) = shared(Kind::Redis).await;
+    let (server, proxy, world) = shared(Kind::Redis);
     for (tenant, id) in ('a'..='j').zip(0..) {
         assert_eq!(of_tenant(&world, tenant, id).await, 0);
     }
@@ -261,6 +261,13 @@ async fn a_scan_that_meets_another_server_does_not_go_on_there() {
     }
 }
 
+static FAR_LOADS: Loads = Loads::new();
+
+#[cache(ttl = 60, key = "far")]
+async fn far() -> u64 {
+    FAR_LOADS.load(ms(0)).await
+}
+
 /// The only test here with the global cache: `init` is once in a process.
 #[tokio::test]
 async fn init_takes_as_long_as_a_connection_takes() {
@@ -275,12 +282,6 @@ async fn init_takes_as_long_as_a_connection_takes() {
     proxy.refuse(false);
     proxy.delay(ms(45));
     cache_aside::init(settings).await.expect("45 ms away is no outage");
-
-    static LOADS: Loads = Loads::new();
-    #[cache(ttl = 60, key = "far")]
-    async fn far() -> u64 {
-        LOADS.load(ms(0)).await
-    }
     assert_eq!((far().await, far().await, far::cache_stats().hits), (1, 1, 1));
 }
 
