@@ -28,7 +28,9 @@ fn multi_thread() -> Runtime {
     Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap()
 }
 
-const MAKES: [(&str, fn() -> Runtime); 2] = [("current thread", current_thread), ("threads", multi_thread)];
+type Make = fn() -> Runtime;
+
+const MAKES: [(&str, Make); 2] = [("current thread", current_thread), ("threads", multi_thread)];
 
 /// Runs `work` in a thread of its own, so that one that hangs fails.
 #[track_caller]
@@ -60,7 +62,7 @@ fn run_a_little(runtime: &Runtime) {
 /// Never ends by itself.
 #[cache_invalidate("row:{id}", cache = cache)]
 async fn write_for_ever(cache: &Cache, id: u64) {
-    std::future::pending().await
+    std::future::pending::<()>().await;
 }
 
 #[test]
