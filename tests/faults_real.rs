@@ -10,6 +10,7 @@ mod support;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use cache_aside::redis::{self, AsyncCommands};
 use cache_aside::{Cache, CacheError, cache};
 use log::Log;
 use sample::{World, eventually, hasty, median, patient, read, write, write_all};
@@ -209,6 +210,19 @@ async fn a_fill_whose_connection_broke_makes_nobody_wait_for_the_lease() {
     }
     println!("a fill that failed: a hit after {:?}", begun.elapsed());
     assert!(begun.elapsed() < secs(4), "{:?}", begun.elapsed());
+}
+
+/// Nobody has to call for it.
+#[tokio::test]
+async fn an_idle_connection_that_was_cut_is_made_anew() {
+    let (server, world) = warm(Kind::Valkey).await;
+    let clients = || server.command(&["CLIENT", "LIST", "TYPE", "normal"]).lines().count();
+    let before = clients();
+    server.command(&["CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes"]);
+    eventually("it is connected again", || clients() == before).await;
+    tokio::time::sleep(ms(50)).await;
+    world.check(1).await;
+    assert_eq!(world.cache.stats().hits, 2, "the very next call is a hit");
 }
 
 /// A cache that nobody has any more needs no connection.
@@ -454,6 +468,35 @@ async fn foreign_data_is_left_alone_and_said_once() {
     }
 }
 
+/// Ours, but cut or bent: taken over. Of a newer format: left alone.
+#[tokio::test]
+async fn a_torn_record_is_replaced_and_one_of_the_future_is_not() {
+    let (server, world) = warm(Kind::Redis).await;
+    let client = redis::Client::open(server.url()).unwrap();
+    let mut redis = client.get_multiplexed_async_connection().await.unwrap();
+    let whole: Vec<u8> = redis.get("row:1").await.unwrap();
+    let bent = |at: usize, byte: u8| {
+        let mut record = whole.clone();
+        record[at] = byte;
+        record
+    };
+    // Cut in the header and in the payload, of an unknown kind, with a wrong length.
+    let torn = [whole[..20].to_vec(), whole[..60].to_vec(), whole[..whole.len() - 1].to_vec(), bent(3, 77)];
+    for record in torn {
+        let () = redis.set("row:1", &record).await.unwrap();
+        world.check(1).await;
+        let hits = world.cache.stats().hits;
+        world.check(1).await;
+        assert_eq!(world.cache.stats().hits, hits + 1, "it was replaced: {record:?}");
+    }
+    let future = bent(2, 9);
+    let () = redis.set("row:1", &future).await.unwrap();
+    for _ in 0..3 {
+        world.check(1).await;
+    }
+    assert_eq!(redis.get::<_, Vec<u8>>("row:1").await.unwrap(), future);
+}
+
 /// A structure that comes between the look and the lease.
 #[tokio::test]
 async fn foreign_data_that_comes_during_a_load_stays() {
@@ -683,6 +726,43 @@ async fn too_many_kept_invalidations_become_the_one_that_covers_all() {
     for id in 0..20 {
         world.check(id).await;
     }
+    world.until_hit(1).await;
+}
+
+/// I3: the seal of a flight. The value is loaded and its fill is on the wire when a writer, who finds no
+/// connection, invalidates; who asks after that joins the same flight, and must not get what is old.
+#[tokio::test]
+async fn who_joins_after_the_fill_was_sent_never_takes_its_value() {
+    let server = Server::redis().start();
+    let proxy = Proxy::start(&server.url());
+    let cache = patient(&proxy.url()).store_budget(ms(1200)).breaker(1).build().unwrap();
+    let world = Arc::new(World::new(cache));
+    world.check(9).await; // the scripts are known
+    let call = |id| {
+        let world = Arc::clone(&world);
+        tokio::spawn(async move { read(&world, id).await })
+    };
+    proxy.hold();
+    let leader = call(1);
+    proxy.wait_pending(1).await;
+    let other = call(2);
+    proxy.wait_pending(2).await;
+    proxy.release_one();
+    // The other's look comes back late: for its lease it has little left of the budget, the fill has all.
+    tokio::time::sleep(ms(900)).await;
+    proxy.release_one();
+    proxy.release_one();
+    let sent = || (proxy.seen.count("SET"), proxy.seen.count("EVALSHA")) == (3, 2);
+    eventually("the fill and the other's lease are sent", sent).await;
+    while world.cache.ping().await.is_ok() {}
+    assert_eq!(write(&world, 1).await, 1);
+    assert_eq!(world.cache.pending_invalidations(), 1);
+    let late = call(1);
+    tokio::time::sleep(ms(50)).await;
+    proxy.release();
+    assert_eq!(leader.await.unwrap().version, 0, "who started the load may keep its row");
+    assert_eq!(late.await.unwrap().version, 1, "who came after the writer may not");
+    other.await.unwrap();
     world.until_hit(1).await;
 }
 

@@ -6,6 +6,7 @@
 mod sample;
 mod support;
 
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -331,6 +332,27 @@ async fn whatever_a_server_says_to_everything_calls_go_on() {
         1
     })
     .await;
+}
+
+/// What has no form that the command could have shows that replies and commands are out of step.
+#[tokio::test]
+async fn a_reply_of_another_form_costs_the_connection() {
+    for (command, reply) in
+        [("GET", &b"+OK\r\n"[..]), ("SET", b":1\r\n"), ("EVALSHA", b"+OK\r\n"), ("UNLINK", b"_\r\n")]
+    {
+        let first = AtomicBool::new(true);
+        let script = Script::start(move |words| {
+            let odd = words[0] == command && words.get(1).is_some_and(|word| word != "warm");
+            if odd && first.swap(false, SeqCst) { Reply::Raw(reply.to_vec()) } else { Reply::Default }
+        });
+        let world = World::new(sample::patient(&script.url()).build().unwrap());
+        world.cache.get::<u8>("warm").await.unwrap();
+        assert_eq!(script.seen.count("HELLO"), 1);
+        world.check(1).await;
+        write(&world, 1).await;
+        sample::eventually("another connection", || script.seen.count("HELLO") == 2).await;
+        world.check(1).await;
+    }
 }
 
 /// A fault while the connection is made.

@@ -166,20 +166,6 @@ async fn what_is_kept_outlives_its_cache() {
 }
 
 #[tokio::test]
-async fn what_a_frozen_server_did_not_take_outlives_its_cache() {
-    let server = Server::redis().start();
-    let world = World::new(hasty(&server.url()).build().unwrap());
-    world.check(1).await;
-    world.until_hit(1).await;
-    server.freeze();
-    write(&world, 1).await;
-    drop(world);
-    server.thaw();
-    eventually("it is carried out", || server.command(&["EXISTS", "row:1"]) == "0").await;
-    eventually("the connection is closed", || clients(&server) == 0).await;
-}
-
-#[tokio::test]
 async fn what_closing_gives_up_is_said() {
     let (log, _guard) = Log::new();
     let server = Server::redis().start();

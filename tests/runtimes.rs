@@ -5,10 +5,10 @@
 mod support;
 
 use std::pin::pin;
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::sync::Barrier;
 use std::task::{Context, Poll, Waker};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use cache_aside::{Cache, CacheManager, Ttl, cache, cache_invalidate, global};
 use support::server::{Kind, Server};
@@ -78,7 +78,7 @@ fn a_load_that_ends_with_its_runtime_is_taken_over_in_another() {
         std::thread::sleep(ms(1));
     }
     let follower = std::thread::spawn(|| {
-        let begun = std::time::Instant::now();
+        let begun = Instant::now();
         (current_thread().block_on(get(0)), begun.elapsed())
     });
     std::thread::sleep(ms(100));
@@ -180,7 +180,15 @@ fn a_server_is_for_every_runtime_too() {
         let mut child = Command::new(std::env::current_exe().unwrap());
         // One after the other: each ends its runtimes, and so the connection of all.
         child.arg("--test-threads=1").env("REDIS_URL", server.url()).env_remove("CACHE_NAMESPACE");
-        let output = child.output().unwrap();
+        let mut child = child.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let begun = Instant::now();
+        while child.try_wait().unwrap().is_none() {
+            if begun.elapsed() > secs(30) {
+                child.kill().unwrap(); // it hangs, and what it said tells where
+            }
+            std::thread::sleep(ms(10));
+        }
+        let output = child.wait_with_output().unwrap();
         let said = [output.stdout, output.stderr].map(|text| String::from_utf8_lossy(&text).into_owned());
         assert!(output.status.success(), "{}", said.concat());
         assert!(server.command(&["KEYS", "*runtimes_share*"]).contains("runtimes_share"), "it was used");

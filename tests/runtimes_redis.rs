@@ -130,27 +130,24 @@ fn a_runtime_may_end_in_the_middle_of_a_writer() {
 #[test]
 fn a_runtime_may_end_with_the_connection_under_way() {
     for (name, make) in MAKES {
-        let server = Server::redis().start();
-        let cache = patient(&server.url()).build().unwrap();
-        for _ in 0..20 {
-            ends(name, {
-                let cache = cache.clone();
-                move || {
-                    let runtime = make();
-                    for n in 0..4 {
-                        let cache = cache.clone();
-                        runtime.spawn(async move {
-                            cache.get_or_set(&format!("k:{n}"), secs(60), || async { n }).await
-                        });
-                    }
-                    runtime.block_on(tokio::task::yield_now());
-                    runtime.shutdown_background();
+        ends(name, move || {
+            let server = Server::redis().start();
+            let cache = patient(&server.url()).build().unwrap();
+            for _ in 0..20 {
+                let runtime = make();
+                for n in 0..4 {
+                    let cache = cache.clone();
+                    runtime.spawn(async move {
+                        cache.get_or_set(&format!("k:{n}"), secs(60), || async { n }).await
+                    });
                 }
-            });
-        }
-        let runtime = current_thread();
-        assert_eq!(runtime.block_on(cache.get_or_set("k:0", secs(60), || async { 0 })).unwrap(), 0);
-        runtime.block_on(cache.ping()).unwrap();
+                runtime.block_on(tokio::task::yield_now());
+                runtime.shutdown_background();
+            }
+            let runtime = current_thread();
+            assert_eq!(runtime.block_on(cache.get_or_set("k:0", secs(60), || async { 0 })).unwrap(), 0);
+            runtime.block_on(cache.ping()).unwrap();
+        });
     }
 }
 

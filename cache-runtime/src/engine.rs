@@ -13,7 +13,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tracing::{debug, warn};
 
-use crate::cache::{Cache, Core};
+use crate::cache::Cache;
 use crate::clock;
 use crate::error::StoreError;
 use crate::events::Books;
@@ -22,6 +22,7 @@ use crate::lead::{Hold, Lead};
 use crate::policy::SingleFlight;
 use crate::record::{self, Kind, Prefix};
 use crate::recursion;
+use crate::shared::Core;
 use crate::sight::{Ask, Hit, Origin, Sight};
 use crate::site::Site;
 use crate::store::Reply;

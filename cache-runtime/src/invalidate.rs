@@ -7,12 +7,13 @@ use std::sync::{Mutex, PoisonError};
 use tracing::{debug, warn};
 
 use crate::background;
-use crate::cache::{Cache, Core};
+use crate::cache::Cache;
 use crate::error::CacheError;
 use crate::global;
 use crate::key::{self, Piece};
 use crate::record;
 use crate::recovery::Target as Full;
+use crate::shared::Core;
 use crate::site;
 use crate::store;
 use crate::value::Kind;

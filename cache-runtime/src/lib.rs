@@ -29,6 +29,7 @@ mod record;
 mod recovery;
 mod recursion;
 mod settings;
+mod shared;
 mod sight;
 mod site;
 mod store;

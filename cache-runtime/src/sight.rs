@@ -2,11 +2,11 @@
 
 use bytes::Bytes;
 
-use crate::cache::Core;
 use crate::flight::Subject;
 use crate::key::Identity;
 use crate::policy::SingleFlight;
 use crate::record::{self, Found, Prefix, Value};
+use crate::shared::Core;
 use crate::site::Site;
 
 /// What is asked for.

@@ -1,0 +1,169 @@
+//! What the handles of a cache share: the store, the flights, the books.
+
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use serde::de::DeserializeOwned;
+use tracing::{error, warn};
+
+use crate::builder::Options;
+use crate::clock;
+use crate::codec;
+use crate::error::{CacheError, StoreError};
+use crate::events::{Books, Counters};
+use crate::flight::Flights;
+use crate::key::LONGEST;
+use crate::lead::Orphans;
+use crate::policy::{Jitter, Life, Ttl};
+use crate::record::{self, Found};
+use crate::recovery::{Kept, Target};
+use crate::site::Site;
+use crate::store::{self, Reply, Store};
+
+/// What the handles share.
+pub(crate) struct Core {
+    pub(crate) store: Box<dyn Store>,
+    pub(crate) options: Options,
+    pub(crate) flights: Arc<Flights>,
+    pub(crate) counters: Counters,
+    /// Invalidations that the store couldn't take yet.
+    pub(crate) kept: Arc<Kept>,
+    /// Leases of ours that couldn't be released: nobody loads under them.
+    pub(crate) orphans: Orphans,
+    /// Keys that something was said about, so that it is said once.
+    warned: Mutex<HashSet<String>>,
+}
+
+impl Core {
+    pub(crate) fn new(store: Box<dyn Store>, options: Options, kept: Arc<Kept>) -> Self {
+        Self {
+            store,
+            options,
+            flights: Arc::new(Flights::new()),
+            counters: Counters::new(),
+            kept,
+            orphans: Orphans::default(),
+            warned: Mutex::default(),
+        }
+    }
+
+    /// An operation of the store, within the budget.
+    pub(crate) async fn timed<T>(&self, operation: Reply<'_, T>) -> Result<T, StoreError> {
+        self.timed_by(self.options.budget, operation).await
+    }
+
+    /// An operation of the store, for which so much time is left.
+    pub(crate) async fn timed_by<T>(&self, left: Duration, operation: Reply<'_, T>) -> Result<T, StoreError> {
+        if !self.store.is_remote() {
+            return operation.await;
+        }
+        match clock::timeout(left, operation).await {
+            Ok(answered) => answered,
+            Err(_) => {
+                self.store.overdue();
+                Err(StoreError::Timeout("no answer within the budget".to_owned()))
+            }
+        }
+    }
+
+    /// Keeps an invalidation that the store couldn't take; until it can, nothing is read from it.
+    pub(crate) fn keep(&self, target: Target, cover: Option<String>) {
+        self.kept.keep(target, cover);
+        self.store.distrust("an invalidation waits");
+    }
+
+    pub(crate) fn pending(&self) -> u64 {
+        self.kept.len() as u64
+    }
+
+    /// The key under the namespace.
+    pub(crate) fn full(&self, key: String) -> Result<String, CacheError> {
+        let key = match &self.options.namespace {
+            Some(namespace) => format!("{namespace}:{key}"),
+            None => key,
+        };
+        if key.len() > LONGEST {
+            Err(CacheError::KeyTooLong { bytes: key.len(), max: LONGEST })
+        } else {
+            Ok(key)
+        }
+    }
+
+    /// The glob under the namespace, which it can't leave.
+    pub(crate) fn full_glob(&self, glob: &str) -> String {
+        match &self.options.namespace {
+            Some(namespace) => format!("{}:{glob}", store::escape_literal(namespace)),
+            None => glob.to_owned(),
+        }
+    }
+
+    /// The books of a function's events, or of calls made by hand.
+    pub(crate) fn books(&self, site: Option<&'static Site>) -> Books<'_> {
+        Books { function: site.map(|site| &site.counters), cache: &self.counters }
+    }
+
+    /// The entry under `key` is another's: two functions, or two lists of arguments, make the same
+    /// key. They take turns at being cached.
+    pub(crate) fn shared_key(&self, key: &str) {
+        if self.first_word(key) {
+            error!(target: "cache_aside", key, "the entry belongs to another function or to other arguments: not used");
+        }
+    }
+
+    /// Whether that was said of this key.
+    pub(crate) fn is_shared_key(&self, key: &str) -> bool {
+        self.warned.lock().unwrap_or_else(PoisonError::into_inner).contains(key)
+    }
+
+    /// The server answered another question than the one that was asked.
+    pub(crate) fn out_of_step(&self, key: &str) {
+        error!(target: "cache_aside", key, "a reply was to another question: not used, and the connection is given up");
+        self.store.distrust("a reply was to another question");
+    }
+
+    /// Says something about a key, once.
+    pub(crate) fn warn_once(&self, key: &str, what: &'static str) {
+        if self.first_word(key) {
+            warn!(target: "cache_aside", key, "{what}");
+        }
+    }
+
+    fn first_word(&self, key: &str) -> bool {
+        const MANY: usize = 1000;
+        let mut warned = self.warned.lock().unwrap_or_else(PoisonError::into_inner);
+        warned.len() < MANY && warned.insert(key.to_owned())
+    }
+
+    /// What a look by hand makes of these bytes.
+    pub(crate) fn decode<T: DeserializeOwned>(&self, key: &str, bytes: Option<Bytes>) -> Option<T> {
+        let books = self.books(None);
+        let decoded = match bytes.map(record::read) {
+            Some(Found::Value(value)) => {
+                let is_none = value.head.flags & record::FLAG_NONE != 0;
+                codec::decode(&value.payload, is_none).inspect(|_| books.count(|book| &book.hits)).ok()
+            }
+            Some(Found::Plain(json)) => match codec::decode(&json, json == b"null"[..]) {
+                Ok(value) => {
+                    books.count(|book| &book.plain_hits);
+                    Some(value)
+                }
+                Err(_) => {
+                    self.warn_once(key, "holds something that isn't ours and doesn't decode: left alone");
+                    None
+                }
+            },
+            _ => None,
+        };
+        if decoded.is_none() {
+            books.count(|book| &book.misses);
+        }
+        decoded
+    }
+
+    /// How long `ttl` is here.
+    pub(crate) fn life(&self, ttl: Ttl) -> Life {
+        ttl.life(self.options.default_ttl, Jitter::None)
+    }
+}
