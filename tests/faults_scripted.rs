@@ -452,7 +452,8 @@ fn fits(fault: &Fault, step: Step, times: usize, outcome: &Result<(), CacheError
         (Means::Refused, Err(Server(text))) => text.starts_with(fault.name),
         (Means::Unknown, Ok(())) => step.0 == "EVALSHA",
         (Means::Unknown, Err(Server(_))) => step.0 != "EVALSHA",
-        (Means::Moment, Ok(())) => times == 1,
+        // What may be asked twice is, over the next connection.
+        (Means::Moment | Means::Gone, Ok(())) => times == 1,
         // A status where a number belongs, and so on: either it is taken as it is, or it shows that replies
         // and commands have got out of step.
         (Means::Odd, Err(error)) => matches!(error, Server(_) | Decode(_) | Unavailable(_) | Timeout(_)),
