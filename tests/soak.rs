@@ -102,6 +102,7 @@ impl Soak {
             let kind = if dice.roll(3) == 0 { CUT } else { kinds.next().unwrap() };
             let lasts = dice.between(50, 1500);
             self.phase.store(kind, SeqCst);
+            let began = Instant::now();
             match kind {
                 KILLED => {
                     server.kill();
@@ -120,12 +121,13 @@ impl Soak {
                     }
                 }
             }
+            let lasted = began.elapsed();
             self.phase.store(LATER, SeqCst);
             let (begun, before) = (Instant::now(), self.hits());
             while self.hits() == before && begun.elapsed() < secs(10) {
                 sleep(ms(1));
             }
-            back.push((kind, lasts, begun.elapsed()));
+            back.push((kind, lasted, begun.elapsed()));
             sleep(AFTER.saturating_sub(begun.elapsed()));
             self.phase.store(CALM, SeqCst);
             sleep(dice.between(300, 1500));
