@@ -97,12 +97,12 @@ impl Soak {
         let mut back = Vec::new();
         sleep(secs(2));
         let mut kinds = [KILLED, FROZEN, CUT].into_iter().cycle();
-        while Instant::now() < until {
+        while Instant::now() < until || back.len() < 3 {
             // Each of them comes, in an order that the seed turns.
             let kind = if dice.roll(3) == 0 { CUT } else { kinds.next().unwrap() };
             let lasts = dice.between(50, 1500);
             self.phase.store(kind, SeqCst);
-            let began = Instant::now();
+            let fault = Instant::now();
             match kind {
                 KILLED => {
                     server.kill();
@@ -121,7 +121,7 @@ impl Soak {
                     }
                 }
             }
-            let lasted = began.elapsed();
+            let lasted = fault.elapsed();
             self.phase.store(LATER, SeqCst);
             let (begun, before) = (Instant::now(), self.hits());
             while self.hits() == before && begun.elapsed() < secs(10) {
