@@ -21,6 +21,8 @@ pub(crate) struct Options {
     pub(crate) max_value: usize,
     /// How long the store may take, for all that one call asks of it before it loads.
     pub(crate) budget: Duration,
+    /// After a load failed where a stale value was answered, the next one waits so long.
+    pub(crate) stale_backoff: Duration,
 }
 
 impl Options {
@@ -67,6 +69,7 @@ impl Default for Builder {
                 poll: (Duration::from_millis(5), Duration::from_millis(100)),
                 max_value: 8 << 20,
                 budget: Duration::from_millis(100),
+                stale_backoff: Duration::from_secs(5),
             },
             breaker: 5,
             reconnect: (Duration::from_millis(50), Duration::from_secs(1)),
@@ -174,6 +177,13 @@ impl Builder {
         self
     }
 
+    /// After a load failed and a stale value was answered in its place (`stale_if_error`), or a
+    /// background load failed, how long it is before the next try (5 s).
+    pub fn stale_backoff(mut self, pause: Duration) -> Self {
+        self.options.stale_backoff = pause;
+        self
+    }
+
     /// Makes the cache.
     ///
     /// # Errors
@@ -192,6 +202,7 @@ impl Builder {
             ("poll", options.poll.0),
             ("poll", options.poll.1),
             ("store_budget", options.budget),
+            ("stale_backoff", options.stale_backoff),
             ("reconnect", reconnect.0),
             ("reconnect", reconnect.1),
         ];

@@ -86,6 +86,7 @@ impl Cache {
     pub async fn get<T: DeserializeOwned>(&self, key: &str) -> Result<Option<T>, CacheError> {
         let key = self.core.full(key.to_owned())?;
         let bytes = self.core.timed(self.core.store.get(&key)).await?;
+        let bytes = self.core.unless_stale(&key, bytes).await?;
         Ok(self.core.decode(&key, bytes))
     }
 
@@ -209,7 +210,12 @@ impl Cache {
         let keys: Vec<String> =
             keys.iter().map(|key| self.core.full(key.as_ref().to_owned())).collect::<Result<_, _>>()?;
         let found = self.core.timed(self.core.store.get_many(&keys)).await?;
-        Ok(keys.iter().zip(found).map(|(key, bytes)| self.core.decode(key, bytes)).collect())
+        let mut values = Vec::with_capacity(keys.len());
+        for (key, bytes) in keys.iter().zip(found) {
+            let bytes = self.core.unless_stale(key, bytes).await?;
+            values.push(self.core.decode(key, bytes));
+        }
+        Ok(values)
     }
 
     /// Stores these values in one round trip.

@@ -2,8 +2,10 @@
 
 #![allow(clippy::missing_errors_doc)] // users read the docs of the generated helpers
 
+use std::any::Any;
 use std::cell::Cell;
 use std::future::Future;
+use std::panic::resume_unwind;
 use std::pin::pin;
 use std::time::Duration;
 
@@ -18,18 +20,17 @@ use crate::error::CacheError;
 use crate::events::Stats;
 use crate::global::{self, CacheRef};
 use crate::key::{self, Key, KeyFault, KeyMaker, LONGEST, NamedKey};
-use crate::lead::encode_record;
+use crate::lead::{Entry, Lead, encode_record};
 use crate::policy::{Fate, Life};
-use crate::record;
 use crate::recovery::Target;
-use crate::sight::Ask;
+use crate::sight::{Ask, Hit};
 use crate::site::{At, Site, fingerprint};
 use crate::value::{Kind, Stores};
 
 /// One call being prepared.
 #[derive(Debug)]
 pub struct Call {
-    at: At,
+    pub(crate) at: At,
     cache: Option<Cache>,
     when: bool,
     key: Option<Result<NamedKey, KeyFault>>,
@@ -93,7 +94,7 @@ impl Call {
     }
 
     /// The cache and the question, or nothing: the call goes past the cache.
-    fn open<V>(&self) -> Option<(CacheRef, Ask)> {
+    pub(crate) fn open<V>(&self) -> Option<(CacheRef, Ask)> {
         if !self.when {
             return None;
         }
@@ -144,17 +145,9 @@ where
     J: FnOnce(&K::Value) -> Fate,
 {
     let mut pass = Pass::new(cache, ask, refresh);
-    let mut leader = loop {
-        match pass.next().await {
-            Step::Load(leader) => break leader,
-            Step::Hit(hit) => match codec::decode(&hit.payload, hit.is_none) {
-                Ok(value) => {
-                    pass.accept(&hit);
-                    return K::join(Ok(value));
-                }
-                Err(_) => pass.reject(&hit),
-            },
-        }
+    let mut leader = match enter(&mut pass).await {
+        Entered::Value(value, _) => return K::join(Ok(value)),
+        Entered::Load(leader) => leader,
     };
     match K::split(leader.drive(pin!(load())).await) {
         Ok(value) => {
@@ -166,6 +159,80 @@ where
             leader.fail();
             K::join(Err(error))
         }
+    }
+}
+
+/// The decorated call of a function with `stale_if_error`: as [`call`], but the error is held until
+/// it is known whether there is a value to answer with.
+pub async fn call_stale<K, R, L, F, J>(call: Call, _kind: K, load: L, judge: J) -> R
+where
+    K: Kind<R>,
+    K::Value: Serialize + DeserializeOwned,
+    L: FnOnce() -> F,
+    F: Future<Output = R>,
+    J: FnOnce(&K::Value) -> Fate,
+{
+    let refresh = take_refresh(call.at.site);
+    let Some((cache, ask)) = call.open::<K::Value>() else { return load().await };
+    let mut pass = Pass::new(&cache, ask, refresh);
+    match enter(&mut pass).await {
+        Entered::Value(value, _) => K::join(Ok(value)),
+        Entered::Load(mut leader) => {
+            let outcome = leader.drive_caught(pin!(load())).await;
+            finish::<K, R, J>(leader, outcome, judge).await
+        }
+    }
+}
+
+pub(crate) enum Entered<V> {
+    /// A value, and what it was decoded from.
+    Value(V, Hit),
+    /// The function is to run.
+    Load(Box<Lead>),
+}
+
+/// Looks for a value that decodes.
+pub(crate) async fn enter<V: DeserializeOwned>(pass: &mut Pass<'_>) -> Entered<V> {
+    loop {
+        match pass.next().await {
+            Step::Load(lead) => return Entered::Load(lead),
+            Step::Hit(hit) => match codec::decode(&hit.payload, hit.is_none) {
+                Ok(value) => {
+                    pass.accept(&hit);
+                    return Entered::Value(value, hit);
+                }
+                Err(_) => pass.reject(&hit),
+            },
+        }
+    }
+}
+
+/// What a function ended with: what it returned, or its panic.
+pub(crate) type Outcome<R> = Result<R, Box<dyn Any + Send>>;
+
+/// Stores what the function returned; if it failed, answers with the stale value where there is one.
+pub(crate) async fn finish<K, R, J>(lead: Box<Lead>, outcome: Outcome<R>, judge: J) -> R
+where
+    K: Kind<R>,
+    K::Value: Serialize + DeserializeOwned,
+    J: FnOnce(&K::Value) -> Fate,
+{
+    let failed = match outcome.map(K::split) {
+        Ok(Ok(value)) => {
+            let fate = judge(&value);
+            lead.fill(&value, fate).await;
+            return K::join(Ok(value));
+        }
+        Ok(Err(error)) => Ok(error),
+        Err(panic) => Err(panic),
+    };
+    let stale = lead.fail_over().await;
+    if let Some(value) = stale.and_then(|hit| codec::decode(&hit.payload, hit.is_none).ok()) {
+        return K::join(Ok(value));
+    }
+    match failed {
+        Ok(error) => K::join(Err(error)),
+        Err(panic) => resume_unwind(panic),
     }
 }
 
@@ -224,12 +291,13 @@ where
     let cache = call.cache()?;
     let (core, ask) = (cache.core(), call.ask::<K::Value>(&cache)?);
     let (site, is_none) = (call.at.site, codec::is_none(value));
-    let record = encode_record(&cache, &ask, value, is_none, Duration::ZERO)?;
     // The rules are asked about what readers will get: a value that doesn't decode isn't stored.
-    let read_back: K::Value =
-        codec::decode(record::payload(&record), is_none).map_err(|error| codec::blind(&error))?;
+    let mut payload = Vec::new();
+    codec::encode(value, &mut payload, core.options.max_value)?;
+    let read_back: K::Value = codec::decode(&payload, is_none).map_err(|error| codec::blind(&error))?;
     let life = judge(&read_back).life(is_none, site.keep_none, site.jitter, core.options.default_ttl);
-    drop(read_back);
+    drop((read_back, payload));
+    let Entry { record, life } = encode_record(&cache, &ask, value, is_none, Duration::ZERO, life)?;
     if Pass::new(&cache, ask.clone(), false).is_newer().await? {
         core.books(Some(site)).count(|book| &book.fills_refused);
         return Ok(());
@@ -278,7 +346,7 @@ impl Drop for Mark {
     }
 }
 
-fn take_refresh(site: &'static Site) -> bool {
+pub(crate) fn take_refresh(site: &'static Site) -> bool {
     let asked = REFRESH.get() == Some(std::ptr::from_ref(site).addr());
     if asked {
         REFRESH.set(None);

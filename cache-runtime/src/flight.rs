@@ -223,11 +223,11 @@ impl Member {
         Seat { member: self, number, load: 0, landed: false }
     }
 
-    /// Waits until there may be something to do: a landing, a vacant seat, or a leader that hasn't
-    /// been polled for `patience`, whose seat is then taken from it.
+    /// Waits until there may be something to do: a landing, a vacant seat, the end of `most`, or a
+    /// leader that hasn't been polled for `lease`, whose seat is then taken from it.
     ///
     /// Cancel safe: nothing is lost, the place in the queue goes with the member.
-    pub(crate) async fn wait(&mut self, patience: Duration) {
+    pub(crate) async fn wait(&mut self, lease: Duration, most: Option<Duration>) {
         let mut bell = pin!(self.flight.bell.notified());
         bell.as_mut().enable();
         {
@@ -236,8 +236,8 @@ impl Member {
                 return;
             }
         }
-        if clock::timeout(patience, bell).await.is_err() {
-            self.flight.depose_idler(patience);
+        if clock::timeout(most.map_or(lease, |most| most.min(lease)), bell).await.is_err() {
+            self.flight.depose_idler(lease);
         }
     }
 }

@@ -96,6 +96,17 @@ pub(crate) fn current() -> Result<CacheRef, CacheError> {
     }
 }
 
+/// `future`, to be run elsewhere with the cache that is scoped here.
+pub(crate) fn carry<F: Future>(future: F) -> impl Future<Output = F::Output> {
+    let scoped = SCOPED.try_with(Cache::clone).ok();
+    async move {
+        match scoped {
+            Some(cache) => SCOPED.scope(cache, future).await,
+            None => future.await,
+        }
+    }
+}
+
 /// A connection to the server of the global cache, from a pool; dropping it gives it back.
 ///
 /// For everything that isn't caching: hashes, lists, sets, pipelines, blocking commands. Keys are

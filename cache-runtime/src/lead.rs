@@ -1,127 +1,27 @@
 //! One load: the right to fill, kept alive while the function runs, and given up by `Drop`.
 
-use std::collections::VecDeque;
+use std::any::Any;
 use std::future::Future;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::sync::{Mutex, PoisonError};
-use std::task::Context;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
+use serde::Serialize;
 use tokio::time::{Instant, Sleep};
 use tracing::{debug, warn};
 
 use crate::cache::Cache;
 use crate::clock;
 use crate::codec;
-
 use crate::error::CacheError;
 use crate::flight::{Landing, Seat};
-use crate::policy::{Fate, Jitter, Life};
-use crate::record::{self, Head, Kind, Prefix};
+use crate::hold::Hold;
+use crate::policy::{Fate, Jitter, Life, whole_millis};
+use crate::record::{self, Head, Kind};
 use crate::recursion::{self, Loading};
-use crate::sight::Ask;
-use serde::Serialize;
-
-/// Evidence in the store that this load may fill: a lease, or a claim on the value that is there.
-#[derive(Debug)]
-pub(crate) struct Hold {
-    cache: Cache,
-    key: String,
-    prefix: Prefix,
-    /// Nothing is to be undone: the fill took it, or it never was there.
-    settled: AtomicBool,
-}
-
-impl Hold {
-    /// A lease that is about to be acquired; dropping it releases it, acquired or not.
-    pub(crate) fn lease(cache: Cache, key: String) -> Self {
-        Self { cache, key, prefix: record::fresh(Kind::Lease), settled: AtomicBool::new(false) }
-    }
-
-    /// A claim: the value stays, so there is nothing to undo.
-    pub(crate) fn claim(cache: Cache, key: String, prefix: Prefix) -> Self {
-        Self { cache, key, prefix, settled: AtomicBool::new(true) }
-    }
-
-    pub(crate) fn prefix(&self) -> Prefix {
-        self.prefix
-    }
-
-    pub(crate) fn token(&self) -> Bytes {
-        record::token(self.prefix)
-    }
-
-    pub(crate) fn disarm(&self) {
-        self.settled.store(true, Relaxed);
-    }
-
-    /// Dropping it removes what it holds, a claimed value too.
-    fn arm(&self) {
-        self.settled.store(false, Relaxed);
-    }
-
-    fn is_lease(&self) -> bool {
-        self.prefix[3] == Kind::Lease as u8
-    }
-}
-
-impl Drop for Hold {
-    fn drop(&mut self) {
-        if !self.settled.load(Relaxed) {
-            let (cache, key, prefix) = (self.cache.clone(), std::mem::take(&mut self.key), self.prefix);
-            let orphan = Orphan { cache, prefix, released: false };
-            crate::background::run(async move {
-                let mut orphan = orphan;
-                let core = orphan.cache.core();
-                match core.timed(core.store.release(&key, prefix)).await {
-                    Ok(_) => orphan.released = true,
-                    Err(error) => {
-                        debug!(target: "cache_aside", %key, %error, "a lease wasn't released; the next call takes it over");
-                    }
-                }
-            });
-        }
-    }
-}
-
-/// A lease that is being released; dropped before that is done, it is noted.
-struct Orphan {
-    cache: Cache,
-    prefix: Prefix,
-    released: bool,
-}
-
-impl Drop for Orphan {
-    fn drop(&mut self) {
-        if !self.released {
-            self.cache.core().orphans.add(self.prefix);
-        }
-    }
-}
-
-/// Leases that couldn't be released, the latest last. They expire soon, so a few are enough; one
-/// that is forgotten is waited for like another process'.
-#[derive(Debug, Default)]
-pub(crate) struct Orphans(Mutex<VecDeque<Prefix>>);
-
-impl Orphans {
-    const MOST: usize = 1000;
-
-    fn add(&self, prefix: Prefix) {
-        let mut orphans = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if orphans.len() == Self::MOST {
-            orphans.pop_front();
-        }
-        orphans.push_back(prefix);
-    }
-
-    /// Whether this is one.
-    pub(crate) fn has(&self, prefix: &Prefix) -> bool {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).contains(prefix)
-    }
-}
+use crate::sight::{Ask, Hit};
 
 /// A load that is about to run, runs, or ran.
 #[derive(Debug)]
@@ -130,6 +30,8 @@ pub(crate) struct Lead {
     ask: Ask,
     seat: Option<Seat>,
     hold: Option<Hold>,
+    /// The value past its time to live that may be answered if the load fails.
+    stale: Option<Hit>,
     begun: Option<Instant>,
     took: Duration,
     care: Care,
@@ -140,7 +42,7 @@ pub(crate) struct Lead {
 #[derive(Default)]
 struct Care {
     timer: Option<Pin<Box<Sleep>>>,
-    extension: Option<Pin<Box<dyn Future<Output = bool> + Send>>>,
+    extension: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
     over: bool,
 }
 
@@ -157,6 +59,7 @@ impl Lead {
             ask,
             seat,
             hold,
+            stale: None,
             begun: None,
             took: Duration::ZERO,
             care: Care::default(),
@@ -164,26 +67,57 @@ impl Lead {
         }
     }
 
+    /// With a value that may be answered if the load fails.
+    pub(crate) fn or_stale(mut self, stale: Option<Hit>) -> Self {
+        self.stale = stale;
+        self
+    }
+
+    /// The value that may be answered if the load fails.
+    pub(crate) fn stale(&self) -> Option<&Hit> {
+        self.stale.as_ref()
+    }
+
     /// Polls the function, and takes care of the lease and the flight meanwhile.
     ///
     /// Cancel safe: dropping the lead hands over.
     pub(crate) async fn drive<F: Future>(&mut self, mut load: Pin<&mut F>) -> F::Output {
         self.begin();
+        let out = std::future::poll_fn(|cx| self.poll(cx, |cx| load.as_mut().poll(cx))).await;
+        self.end();
+        out
+    }
+
+    /// As [`drive`](Self::drive); a panic of the function is given back.
+    pub(crate) async fn drive_caught<F: Future + ?Sized>(
+        &mut self,
+        mut load: Pin<&mut F>,
+    ) -> Result<F::Output, Box<dyn Any + Send>> {
+        self.begin();
         let out = std::future::poll_fn(|cx| {
-            let loading = Loading {
-                flight: self.seat.as_ref().map(Seat::address),
-                lease: self.hold.as_ref().map(Hold::prefix),
-            };
-            let polled = recursion::within(loading, || load.as_mut().poll(cx));
-            if polled.is_pending() {
-                self.tend(cx);
-            }
-            polled
+            self.poll(cx, |cx| {
+                // After a panic the function isn't polled again, and nobody else sees its state.
+                match catch_unwind(AssertUnwindSafe(|| load.as_mut().poll(cx))) {
+                    Ok(polled) => polled.map(Ok),
+                    Err(panic) => Poll::Ready(Err(panic)),
+                }
+            })
         })
         .await;
-        self.took = self.begun.map(|begun| begun.elapsed()).unwrap_or_default();
-        self.cache.core().books(self.ask.site).loaded_in(self.took);
+        self.end();
         out
+    }
+
+    fn poll<T>(&mut self, cx: &mut Context<'_>, load: impl FnOnce(&mut Context<'_>) -> Poll<T>) -> Poll<T> {
+        let loading = Loading {
+            flight: self.seat.as_ref().map(Seat::address),
+            lease: self.hold.as_ref().map(Hold::prefix),
+        };
+        let polled = recursion::within(loading, || load(cx));
+        if polled.is_pending() {
+            self.tend(cx);
+        }
+        polled
     }
 
     fn begin(&mut self) {
@@ -194,6 +128,11 @@ impl Lead {
         }
     }
 
+    fn end(&mut self) {
+        self.took = self.begun.map(|begun| begun.elapsed()).unwrap_or_default();
+        self.cache.core().books(self.ask.site).loaded_in(self.took);
+    }
+
     /// Stamps the flight, extends the lease each third of it, and ends sharing at the load deadline.
     fn tend(&mut self, cx: &mut Context<'_>) {
         if self.care.over || (self.seat.is_none() && self.hold.is_none()) || !clock::has_timers() {
@@ -202,13 +141,14 @@ impl Lead {
         if let Some(seat) = &self.seat {
             seat.touch();
         }
-        let (lease, deadline) = (self.cache.core().options.lease, self.cache.core().options.load_deadline);
-        // A renewal that comes late, or fails once, still finds the lease.
-        let every = lease / 3;
+        let deadline = self.cache.core().options.load_deadline;
         if self.care.extension.as_mut().is_some_and(|extension| extension.as_mut().poll(cx).is_ready()) {
             self.care.extension = None;
         }
-        let timer = self.care.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep(every)));
+        let lease = self.cache.core().options.lease;
+        let next = |hold: &Option<Hold>| hold.as_ref().map_or(lease / 3, Hold::next_care);
+        let hold = &self.hold;
+        let timer = self.care.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep(next(hold))));
         while timer.as_mut().poll(cx).is_ready() {
             if self.begun.is_some_and(|begun| begun.elapsed() >= deadline) {
                 self.care = Care { over: true, ..Care::default() };
@@ -217,17 +157,16 @@ impl Lead {
                 }
                 return;
             }
-            timer.as_mut().reset(Instant::now() + every);
-            if let Some(hold) = self.hold.as_ref().filter(|hold| hold.is_lease()) {
-                let (cache, key, prefix) = (self.cache.clone(), self.ask.key.clone(), hold.prefix);
-                let mut extension: Pin<Box<dyn Future<Output = bool> + Send>> =
-                    Box::pin(
-                        async move { cache.core().store.extend(&key, prefix, lease).await.unwrap_or(false) },
-                    );
+            if let Some(hold) = &mut self.hold {
+                let mut extension = hold.prolong();
                 if extension.as_mut().poll(cx).is_pending() {
                     self.care.extension = Some(extension);
                 }
+                if let Some(seat) = &self.seat {
+                    seat.hold(hold.prefix());
+                }
             }
+            timer.as_mut().reset(Instant::now() + next(&self.hold));
         }
     }
 
@@ -241,20 +180,57 @@ impl Lead {
         }
     }
 
-    /// Stores what the function returned, and lets the others have it.
+    /// The function failed, or ran too long without a caller: says so to all who would load next.
+    /// The value that may be answered instead: one that nobody invalidated meanwhile.
+    ///
+    /// Cancel safe: the next call tries at once.
+    pub(crate) async fn fail_over(mut self) -> Option<Hit> {
+        let cache = self.cache.clone();
+        let books = cache.core().books(self.ask.site);
+        books.count(|book| &book.load_errors);
+        self.settled = true;
+        let kept = match self.hold.take() {
+            // There is no value; the lease is free at once.
+            Some(hold) if hold.is_lease() && self.stale.is_none() => None,
+            Some(hold) => hold.rest().await,
+            None => None,
+        };
+        if let Some(seat) = self.seat.take() {
+            // The others find that it rests, and answer with what is there.
+            seat.land(if kept == Some(true) && self.stale.is_some() {
+                Landing::Found
+            } else {
+                Landing::Alone
+            });
+        }
+        let now = Instant::now();
+        let stale =
+            self.stale.take().filter(|hit| kept != Some(false) && hit.end.is_none_or(|end| now < end));
+        if stale.is_some() {
+            books.count(|book| &book.stale_served);
+            debug!(target: "cache_aside", key = %self.ask.key, "the function failed: answered with the stale value");
+        }
+        stale
+    }
+
+    /// Stores what the function returned, and lets the others have it. The value is encoded here and
+    /// now: what remains to be done doesn't hold it.
     ///
     /// Cancel safe: a fill that was sent may or may not arrive; either is right.
-    pub(crate) async fn fill<V: Serialize>(mut self, value: &V, fate: Fate) {
+    pub(crate) fn fill<V: Serialize>(mut self, value: &V, fate: Fate) -> impl Future<Output = ()> + use<V> {
         self.settled = true;
-        if self.hold.is_none() && !self.seat.as_ref().is_some_and(Seat::has_followers) {
-            return;
-        }
-        match self.encode(value) {
-            Ok((record, is_none)) => {
-                let life = self.life(fate, is_none);
-                Box::pin(self.store(record, life)).await;
+        let is_wanted = self.hold.is_some() || self.seat.as_ref().is_some_and(Seat::has_followers);
+        let encoded = is_wanted.then(|| {
+            let is_none = codec::is_none(value);
+            let life = self.life(fate, is_none);
+            encode_record(&self.cache, &self.ask, value, is_none, self.took, life)
+        });
+        async move {
+            match encoded {
+                None => {}
+                Some(Ok(entry)) => Box::pin(self.store(entry)).await,
+                Some(Err(error)) => Box::pin(self.refuse(&error)).await,
             }
-            Err(error) => Box::pin(self.refuse(&error)).await,
         }
     }
 
@@ -266,22 +242,16 @@ impl Lead {
         }
     }
 
-    fn encode<V: Serialize>(&self, value: &V) -> Result<(Bytes, bool), CacheError> {
-        let is_none = codec::is_none(value);
-        let record = encode_record(&self.cache, &self.ask, value, is_none, self.took)?;
-        Ok((record, is_none))
-    }
-
-    async fn store(mut self, record: Bytes, life: Life) {
+    async fn store(mut self, Entry { record, life }: Entry) {
         let cache = self.cache.clone();
         let core = cache.core();
         let mut accepted = false;
         if let Some(seat) = &self.seat {
             seat.seal();
         }
-        if let (Some(hold), Life::For(life)) = (&self.hold, life) {
+        if let (Some(hold), Life::For(life)) = (&mut self.hold, life) {
             // Cancel: the hold releases the lease, the seat hands over; a stored value stays.
-            match core.timed(core.store.swap(&self.ask.key, hold.prefix, record.clone(), life)).await {
+            match core.timed(core.store.swap(&self.ask.key, hold.prefix(), record.clone(), life)).await {
                 Ok(true) => {
                     hold.disarm();
                     accepted = true;
@@ -310,10 +280,8 @@ impl Lead {
     /// A lease goes in the background; an older value before anybody can take it for the newest.
     async fn give_up(&mut self) {
         let Some(hold) = self.hold.take() else { return };
-        hold.arm();
-        let core = self.cache.core();
-        if !hold.is_lease() && core.timed(core.store.release(&self.ask.key, hold.prefix)).await.is_ok() {
-            hold.disarm();
+        if !hold.is_lease() {
+            hold.remove().await;
         }
     }
 
@@ -338,23 +306,43 @@ impl Drop for Lead {
     }
 }
 
-/// A record of this value, as a load or a put of `ask` stores it.
+/// A record, and how long its key lives.
+#[derive(Debug)]
+pub(crate) struct Entry {
+    pub(crate) record: Bytes,
+    pub(crate) life: Life,
+}
+
+/// A record of this value, as a load or a put of `ask` stores it for this life.
 pub(crate) fn encode_record<V: Serialize + ?Sized>(
     cache: &Cache,
     ask: &Ask,
     value: &V,
     is_none: bool,
     took: Duration,
-) -> Result<Bytes, CacheError> {
+    life: Life,
+) -> Result<Entry, CacheError> {
+    let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+    // What never ends is never stale.
+    let grace = ask.site.map(|site| site.grace).unwrap_or_default();
+    let (fresh, grace) = match life {
+        Life::For(Some(fresh)) => (fresh, whole_millis(grace)),
+        Life::For(None) | Life::Over => Default::default(),
+    };
     let head = Head {
         flags: if is_none { record::FLAG_NONE } else { 0 },
         version: ask.version,
         fingerprint: ask.fingerprint,
         identity: ask.identity,
         load_ms: u32::try_from(took.as_millis()).unwrap_or(u32::MAX),
-        grace_ms: 0,
+        life_ms: millis(fresh),
+        grace_ms: millis(grace),
     };
     let mut record = record::begin(record::fresh(Kind::Value), &head);
     codec::encode(value, &mut record, cache.core().options.max_value)?;
-    Ok(record::finish(record))
+    let life = match life {
+        Life::For(Some(fresh)) => Life::For(Some(whole_millis(fresh.saturating_add(grace)))),
+        other => other,
+    };
+    Ok(Entry { record: record::finish(record), life })
 }

@@ -5,6 +5,8 @@
 
 #![warn(clippy::print_stdout, clippy::print_stderr)]
 
+mod ahead;
+mod away;
 mod background;
 mod builder;
 mod cache;
@@ -17,6 +19,7 @@ mod error;
 mod events;
 mod flight;
 mod global;
+mod hold;
 mod invalidate;
 mod key;
 mod lead;

@@ -55,6 +55,25 @@ impl Jitter {
     }
 }
 
+/// When a value is renewed before its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ahead {
+    /// With less than this left.
+    UpTo(Duration),
+    /// With less than this share of its life left, in per cent.
+    Percent(u8),
+}
+
+impl Ahead {
+    /// With how little left a value of this life is due.
+    pub(crate) fn window(self, life: Duration) -> Duration {
+        match self {
+            Self::UpTo(left) => left,
+            Self::Percent(percent) => life.saturating_mul(u32::from(percent)) / 100,
+        }
+    }
+}
+
 /// Rounded up to whole milliseconds, the unit of every store, and kept below what Redis takes.
 pub(crate) fn whole_millis(life: Duration) -> Duration {
     const LONGEST: u128 = 1000 * 60 * 60 * 24 * 365 * 1000; // a thousand years
@@ -142,6 +161,13 @@ mod tests {
         }
         assert!(seen_more);
         assert_eq!(Jitter::None.spread(ttl), ttl);
+    }
+
+    #[test]
+    fn a_share_is_one_of_the_life() {
+        let minute = Duration::from_secs(60);
+        assert_eq!(Ahead::Percent(20).window(minute), Duration::from_secs(12));
+        assert_eq!(Ahead::UpTo(minute).window(Duration::from_secs(1)), minute);
     }
 
     #[test]

@@ -2,12 +2,13 @@
 
 pub use serde::Serialize;
 
-pub use crate::call::{Call, cache_key, cached, call, clear, clear_all, put, refresh, stats};
+pub use crate::away::call_owned;
+pub use crate::call::{Call, cache_key, cached, call, call_stale, clear, clear_all, put, refresh, stats};
 pub use crate::error::CacheError;
 pub use crate::events::Stats;
 pub use crate::invalidate::{On, Plan, invalidate};
 pub use crate::key::{Key, KeyMaker, Piece, render};
-pub use crate::policy::{Fate, Jitter, SingleFlight};
+pub use crate::policy::{Ahead, Fate, Jitter, SingleFlight};
 pub use crate::site::{At, Shape, Site};
 pub use crate::unfit::{Arg, Fit, UnfitArg, UnfitReturn};
 pub use crate::value::{Cacheable, Kind, PlainReturn, Probe, Stores, assert_cacheable};

@@ -2,14 +2,18 @@
 //!
 //! ```text
 //! magic 2 | format 1 | kind 1 | id 16          the prefix: all that compare-and-set compares
-//! claim 8                                      how much of the life is left when a claim ends, ms (0: none)
-//! flags 1 | tags 1 | version 4 | type 8 | identity 16 | load 4 | grace 8 | length 4
+//! claim 8                                      how much of the life is left when a claim ends, ms (0: none);
+//!                                              the top bit: the claim rests, after a load that failed
+//! flags 1 | tags 1 | version 4 | type 8 | identity 16 | load 4 | life 8 | grace 8 | length 4
 //! tags x (id 8 | version 16)
 //! payload
 //! ```
 //!
-//! Numbers are little-endian. The id is new for every load: a token used twice within a process
+//! Times are milliseconds. `life` is how long the value is fresh (0: for ever), `grace` for how much
+//! longer it is kept; the key expires after both. Numbers are little-endian. The id is new for every load: a token used twice within a process
 //! would let an old load fill. The first byte is above 0x7f, so no JSON text looks like a record.
+
+use std::time::Duration;
 
 use bytes::Bytes;
 
@@ -21,7 +25,9 @@ pub(crate) const PREFIX: usize = 20;
 
 const MAGIC: [u8; 2] = [0xCA, 0x5E];
 const FORMAT: u8 = 1;
-const HEADER: usize = PREFIX + 8 + 1 + 1 + 4 + 8 + 16 + 4 + 8 + 4;
+/// Length of a value's header, without tags.
+pub(crate) const HEADER: usize = PREFIX + 8 + 1 + 1 + 4 + 8 + 16 + 4 + 8 + 8 + 4;
+const GRACE: usize = HEADER - 12;
 const TAG: usize = 24;
 
 /// What kind of record stands under a key.
@@ -45,15 +51,49 @@ pub(crate) struct Head {
     pub(crate) fingerprint: u64,
     pub(crate) identity: [u8; 16],
     pub(crate) load_ms: u32,
+    pub(crate) life_ms: u64,
     pub(crate) grace_ms: u64,
 }
+
+/// Who is at work on a value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Claim {
+    /// Nobody, or nobody any more.
+    None,
+    /// Somebody loads a newer one.
+    Held,
+    /// A load failed a moment ago: the next one waits a little.
+    Resting,
+}
+
+/// The bit of the claim that says so.
+const RESTING: u64 = 1 << 63;
 
 /// A value found in the store.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Value {
     pub(crate) prefix: Prefix,
+    claim: u64,
     pub(crate) head: Head,
     pub(crate) payload: Bytes,
+}
+
+impl Value {
+    /// Who is at work on it while so much of the key's life is left.
+    pub(crate) fn claim(&self, left: Duration) -> Claim {
+        let until = u128::from(self.claim & !RESTING);
+        match self.claim {
+            0 => Claim::None,
+            _ if left.as_millis() <= until => Claim::None,
+            claim if claim & RESTING == 0 => Claim::Held,
+            _ => Claim::Resting,
+        }
+    }
+
+    /// How much longer it is kept than it is fresh.
+    pub(crate) fn grace(&self) -> Duration {
+        Duration::from_millis(self.head.grace_ms)
+    }
 }
 
 /// What bytes in the store are.
@@ -92,6 +132,7 @@ pub(crate) fn begin(prefix: Prefix, head: &Head) -> Vec<u8> {
     out.extend_from_slice(&head.fingerprint.to_le_bytes());
     out.extend_from_slice(&head.identity);
     out.extend_from_slice(&head.load_ms.to_le_bytes());
+    out.extend_from_slice(&head.life_ms.to_le_bytes());
     out.extend_from_slice(&head.grace_ms.to_le_bytes());
     out.extend_from_slice(&0u32.to_le_bytes());
     out
@@ -105,22 +146,37 @@ pub(crate) fn finish(mut record: Vec<u8>) -> Bytes {
     Bytes::from(record.into_boxed_slice())
 }
 
-/// The payload of a record that `finish` made; untagged records only.
-pub(crate) fn payload(record: &[u8]) -> &[u8] {
-    record.get(HEADER..).unwrap_or_default()
-}
-
 /// A lease, fence or put token: a bare prefix.
 pub(crate) fn token(prefix: Prefix) -> Bytes {
     Bytes::copy_from_slice(&prefix)
 }
 
-/// The head that turns a value into a claimed one: a new id, and until when the claim holds.
-pub(crate) fn claim(prefix: Prefix, until_left_ms: u64) -> Bytes {
+/// The head that says who is at work on a value, until so much of the key's life is left.
+pub(crate) fn claimed(prefix: Prefix, claim: Claim, until_left: Duration) -> Bytes {
+    // Nothing left is no claim at all, so one that holds to the end ends a millisecond earlier.
+    let until = u64::try_from(until_left.as_millis()).unwrap_or(u64::MAX).clamp(1, !RESTING);
+    let claim = match claim {
+        Claim::None => 0,
+        Claim::Held => until,
+        Claim::Resting => until | RESTING,
+    };
     let mut head = Vec::with_capacity(PREFIX + 8);
     head.extend_from_slice(&prefix);
-    head.extend_from_slice(&until_left_ms.to_le_bytes());
+    head.extend_from_slice(&claim.to_le_bytes());
     Bytes::from(head)
+}
+
+/// The lease that a claim of this prefix becomes when its value is about to end: of the same load.
+pub(crate) fn lease_of(mut claim: Prefix) -> Prefix {
+    claim[3] = Kind::Lease as u8;
+    claim
+}
+
+/// How much longer than it is fresh the value is kept whose first bytes these are.
+pub(crate) fn grace(bytes: &[u8]) -> Duration {
+    let of_value = bytes.starts_with(&MAGIC) && bytes.get(2..4) == Some(&[FORMAT, Kind::Value as u8]);
+    let grace = bytes.get(GRACE..).and_then(|rest| rest.first_chunk()).filter(|_| of_value);
+    Duration::from_millis(grace.map_or(0, |grace| u64::from_le_bytes(*grace)))
 }
 
 /// Whether these bytes begin as a record of ours that holds a value.
@@ -150,7 +206,7 @@ pub(crate) fn read(bytes: Bytes) -> Found {
 
 fn value(prefix: Prefix, bytes: &Bytes) -> Option<Value> {
     let mut rest = Reader(bytes.get(PREFIX..)?);
-    let _claim = rest.take::<8>()?;
+    let claim = u64::from_le_bytes(rest.take()?);
     let [flags, tags] = rest.take::<2>()?;
     let head = Head {
         flags,
@@ -158,12 +214,18 @@ fn value(prefix: Prefix, bytes: &Bytes) -> Option<Value> {
         fingerprint: u64::from_le_bytes(rest.take()?),
         identity: rest.take()?,
         load_ms: u32::from_le_bytes(rest.take()?),
+        life_ms: u64::from_le_bytes(rest.take()?),
         grace_ms: u64::from_le_bytes(rest.take()?),
     };
     let length = usize::try_from(u32::from_le_bytes(rest.take()?)).ok()?;
     let start = HEADER + usize::from(tags) * TAG;
     // A length that doesn't agree with what is there: cut on the way, or written by somebody else.
-    (bytes.len() == start.checked_add(length)?).then(|| Value { prefix, head, payload: bytes.slice(start..) })
+    (bytes.len() == start.checked_add(length)?).then(|| Value {
+        prefix,
+        claim,
+        head,
+        payload: bytes.slice(start..),
+    })
 }
 
 struct Reader<'a>(&'a [u8]);
@@ -183,7 +245,15 @@ mod tests {
     use super::*;
 
     fn head() -> Head {
-        Head { flags: FLAG_NONE, version: 7, fingerprint: 8, identity: [9; 16], load_ms: 10, grace_ms: 11 }
+        Head {
+            flags: FLAG_NONE,
+            version: 7,
+            fingerprint: 8,
+            identity: [9; 16],
+            load_ms: 10,
+            life_ms: 12,
+            grace_ms: 11,
+        }
     }
 
     fn sample() -> Bytes {
@@ -223,11 +293,33 @@ mod tests {
                 "0800000000000000",
                 "09090909090909090909090909090909",
                 "0a000000",
+                "0c00000000000000",
                 "0b00000000000000",
                 "02000000",
                 "3432",
             )
         );
+    }
+
+    #[test]
+    fn a_claim_holds_until_so_much_is_left() {
+        let ms = Duration::from_millis;
+        let record = sample();
+        let with = |claim| {
+            let mut whole = record.to_vec();
+            let prefix = *whole.first_chunk().unwrap();
+            let head = claimed(prefix, claim, ms(100));
+            whole[..head.len()].copy_from_slice(&head);
+            let Found::Value(value) = read(Bytes::from(whole)) else { panic!("not a value") };
+            [value.claim(ms(101)), value.claim(ms(100))]
+        };
+        assert_eq!(with(Claim::None), [Claim::None; 2]);
+        assert_eq!(with(Claim::Held), [Claim::Held, Claim::None]);
+        assert_eq!(with(Claim::Resting), [Claim::Resting, Claim::None]);
+        assert_eq!(grace(&record), ms(11));
+        assert_eq!(grace(&record[..HEADER]), ms(11));
+        assert_eq!(grace(&token(fresh(Kind::Lease))), ms(0));
+        let Found::Lease(_) = read(token(lease_of(fresh(Kind::Value)))) else { panic!("not a lease") };
     }
 
     #[test]

@@ -8,25 +8,28 @@ use bytes::Bytes;
 use serde::de::DeserializeOwned;
 use tracing::{error, warn};
 
+use crate::ahead::Background;
 use crate::builder::Options;
 use crate::clock;
 use crate::codec;
 use crate::error::{CacheError, StoreError};
 use crate::events::{Books, Counters};
 use crate::flight::Flights;
+use crate::hold::Orphans;
 use crate::key::LONGEST;
-use crate::lead::Orphans;
 use crate::policy::{Jitter, Life, Ttl};
 use crate::record::{self, Found};
 use crate::recovery::{Kept, Target};
 use crate::site::Site;
-use crate::store::{self, Reply, Store};
+use crate::store::{self, Expiry, Reply, Store};
 
 /// What the handles share.
 pub(crate) struct Core {
     pub(crate) store: Box<dyn Store>,
     pub(crate) options: Options,
     pub(crate) flights: Arc<Flights>,
+    /// Loads without a caller.
+    pub(crate) background: Arc<Background>,
     pub(crate) counters: Counters,
     /// Invalidations that the store couldn't take yet.
     pub(crate) kept: Arc<Kept>,
@@ -42,6 +45,7 @@ impl Core {
             store,
             options,
             flights: Arc::new(Flights::new()),
+            background: Arc::default(),
             counters: Counters::new(),
             kept,
             orphans: Orphans::default(),
@@ -160,6 +164,17 @@ impl Core {
             books.count(|book| &book.misses);
         }
         decoded
+    }
+
+    /// These bytes, unless they are a value past its time to live: that is for its function alone.
+    pub(crate) async fn unless_stale(
+        &self,
+        key: &str,
+        bytes: Option<Bytes>,
+    ) -> Result<Option<Bytes>, StoreError> {
+        let kept_longer = bytes.as_ref().is_some_and(|bytes| !record::grace(bytes).is_zero());
+        let is_stale = kept_longer && self.timed(self.store.expiry(key)).await? == Expiry::Missing;
+        Ok(bytes.filter(|_| !is_stale))
     }
 
     /// How long `ttl` is here.

@@ -1,13 +1,17 @@
 //! What stands under a key, as far as one call is concerned.
 
+use std::time::Duration;
+
 use bytes::Bytes;
+use tokio::time::Instant;
 
 use crate::flight::Subject;
 use crate::key::Identity;
-use crate::policy::SingleFlight;
-use crate::record::{self, Found, Prefix, Value};
+use crate::policy::{Ahead, SingleFlight};
+use crate::record::{self, Claim, Found, Prefix, Value};
 use crate::shared::Core;
 use crate::site::Site;
+use crate::store::Aged;
 
 /// What is asked for.
 #[derive(Debug, Clone)]
@@ -29,6 +33,16 @@ impl Ask {
         let Self { key, identity, fingerprint, version, .. } = self;
         Subject { key: key.clone(), identity: *identity, fingerprint: *fingerprint, version: *version }
     }
+
+    /// Whether how long a value has still to live matters to it.
+    pub(crate) fn asks_age(&self) -> bool {
+        self.site.is_some_and(Site::asks_age)
+    }
+
+    /// Whether a value past its time to live may answer it.
+    pub(crate) fn takes_stale(&self) -> bool {
+        self.site.is_some_and(|site| !site.grace.is_zero())
+    }
 }
 
 /// A payload to decode.
@@ -37,6 +51,20 @@ pub(crate) struct Hit {
     pub(crate) payload: Bytes,
     pub(crate) is_none: bool,
     pub(crate) origin: Origin,
+    pub(crate) age: Age,
+    /// When the key expires, if that was asked and it does.
+    pub(crate) end: Option<Instant>,
+}
+
+/// How a value stands to its time to live.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Age {
+    /// Within it, as far as was asked.
+    Fresh,
+    /// Within it, but to be renewed, and nobody does yet.
+    Due,
+    /// Past it: kept for the case that the function fails.
+    Stale,
 }
 
 /// Where a payload comes from.
@@ -64,6 +92,10 @@ impl Origin {
 #[derive(Debug)]
 pub(crate) enum Sight {
     Hit(Hit),
+    /// A value past its time to live, and who is at work on it.
+    Stale(Hit, Claim),
+    /// A value that is kept past its time to live, of which isn't known how old it is: ask.
+    Undated,
     Absent,
     /// A value that may be replaced.
     Dead(Prefix),
@@ -79,36 +111,65 @@ pub(crate) enum Sight {
 }
 
 impl Hit {
+    /// What compare-and-set knows it by; plain JSON and other callers' loads have nothing.
+    pub(crate) fn prefix(&self) -> Option<Prefix> {
+        match self.origin {
+            Origin::Store(prefix) => Some(prefix),
+            Origin::Plain | Origin::Flight => None,
+        }
+    }
+
+    fn fresh(payload: Bytes, is_none: bool, origin: Origin) -> Self {
+        Self { payload, is_none, origin, age: Age::Fresh, end: None }
+    }
+
     /// What another caller's load published.
     pub(crate) fn from_flight(record: Bytes) -> Option<Self> {
         match record::read(record) {
             Found::Value(Value { head, payload, .. }) => {
-                Some(Self { payload, is_none: head.flags & record::FLAG_NONE != 0, origin: Origin::Flight })
+                Some(Self::fresh(payload, head.flags & record::FLAG_NONE != 0, Origin::Flight))
             }
             _ => None,
         }
     }
 }
 
+/// What is known of how long a value has still to live.
+#[derive(Clone, Copy)]
+enum Life {
+    Unasked,
+    Left(Option<Duration>),
+}
+
 impl Sight {
     /// What `bytes` are to `ask`.
     pub(crate) fn of(bytes: Option<Bytes>, ask: &Ask, core: &Core) -> Self {
         let Some(bytes) = bytes else { return Self::Absent };
+        Self::read(bytes, Life::Unasked, ask, core)
+    }
+
+    /// What bytes with so much of their life left are to `ask`.
+    pub(crate) fn of_aged(aged: Option<Aged>, ask: &Ask, core: &Core) -> Self {
+        let Some((bytes, left)) = aged else { return Self::Absent };
+        Self::read(bytes, Life::Left(left), ask, core)
+    }
+
+    fn read(bytes: Bytes, life: Life, ask: &Ask, core: &Core) -> Self {
         match record::read(bytes) {
-            Found::Value(value) => Self::of_value(value, ask),
+            Found::Value(value) => Self::of_value(value, life, ask),
             Found::Lease(prefix) if core.orphans.has(&prefix) => Self::Dead(prefix),
             Found::Lease(prefix) | Found::Put(prefix) => Self::Busy(prefix),
             Found::Torn(prefix) => Self::Dead(prefix),
             Found::Fence | Found::Newer => Self::HandsOff,
             Found::Plain(payload) => {
                 let is_none = payload == b"null"[..];
-                Self::Hit(Hit { payload, is_none, origin: Origin::Plain })
+                Self::Hit(Hit::fresh(payload, is_none, Origin::Plain))
             }
         }
     }
 
-    fn of_value(value: Value, ask: &Ask) -> Self {
-        let Value { prefix, head, payload } = value;
+    fn of_value(value: Value, life: Life, ask: &Ask) -> Self {
+        let (prefix, head) = (value.prefix, value.head);
         if head.identity != ask.identity {
             return Self::Stranger(prefix);
         }
@@ -118,10 +179,26 @@ impl Sight {
         if head.version < ask.version || head.fingerprint != ask.fingerprint {
             return Self::Dead(prefix);
         }
-        Self::Hit(Hit {
-            payload,
-            is_none: head.flags & record::FLAG_NONE != 0,
-            origin: Origin::Store(prefix),
-        })
+        let left = match life {
+            Life::Unasked if ask.asks_age() || head.grace_ms > 0 => return Self::Undated,
+            Life::Unasked => None,
+            Life::Left(left) => left,
+        };
+        let rest = left.map(|left| (value.claim(left), left.saturating_sub(value.grace())));
+        let is_none = head.flags & record::FLAG_NONE != 0;
+        let mut hit = Hit::fresh(value.payload, is_none, Origin::Store(prefix));
+        hit.end = left.map(|left| Instant::now() + left);
+        let Some((claim, fresh)) = rest else { return Self::Hit(hit) };
+        if fresh.is_zero() && head.grace_ms > 0 {
+            hit.age = Age::Stale;
+            return Self::Stale(hit, claim);
+        }
+        let window = |ahead: Ahead| ahead.window(Duration::from_millis(head.life_ms));
+        if claim == Claim::None
+            && ask.site.and_then(|site| site.ahead).is_some_and(|ahead| fresh < window(ahead))
+        {
+            hit.age = Age::Due;
+        }
+        Self::Hit(hit)
     }
 }

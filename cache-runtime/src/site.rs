@@ -4,12 +4,13 @@ use std::any::{type_name, type_name_of_val};
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError, RwLock};
+use std::time::Duration;
 
 use tracing::error;
 
 use crate::events::Counters;
 use crate::place;
-use crate::policy::{Jitter, SingleFlight};
+use crate::policy::{Ahead, Jitter, SingleFlight};
 
 /// How the keys of a function are made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,6 +35,11 @@ pub struct Site {
     pub(crate) flight: SingleFlight,
     pub(crate) jitter: Jitter,
     pub(crate) keep_none: bool,
+    pub(crate) ahead: Option<Ahead>,
+    /// For how long a value is kept past its time to live.
+    pub(crate) grace: Duration,
+    /// How long a caller who could be answered with a stale value waits for a load.
+    pub(crate) timeout: Option<Duration>,
     pub(crate) counters: Counters,
     /// The place of the first caller, which for most functions is that of all.
     place: OnceLock<(&'static str, Place)>,
@@ -51,6 +57,9 @@ impl Site {
             flight: SingleFlight::Fleet,
             jitter: Jitter::None,
             keep_none: true,
+            ahead: None,
+            grace: Duration::ZERO,
+            timeout: None,
             counters: Counters::new(),
             place: OnceLock::new(),
             warned: AtomicBool::new(false),
@@ -83,6 +92,32 @@ impl Site {
     pub const fn keep_none(mut self, keep: bool) -> Self {
         self.keep_none = keep;
         self
+    }
+
+    /// When a value is renewed before its end.
+    #[must_use]
+    pub const fn refresh_ahead(mut self, ahead: Ahead) -> Self {
+        self.ahead = Some(ahead);
+        self
+    }
+
+    /// For how long a value is kept past its time to live, to answer with when the function fails.
+    #[must_use]
+    pub const fn stale_if_error(mut self, grace: Duration) -> Self {
+        self.grace = grace;
+        self
+    }
+
+    /// How long a caller who could be answered with a stale value waits for a load.
+    #[must_use]
+    pub const fn timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = Some(timeout);
+        self
+    }
+
+    /// Whether reads ask how much of a value's life is left.
+    pub(crate) fn asks_age(&self) -> bool {
+        self.ahead.is_some() || !self.grace.is_zero()
     }
 
     /// True the first time: for what is said once per function.

@@ -14,7 +14,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use self::shard::{Shard, Slot};
-use super::{Expiry, Reply, Store};
+use super::{Aged, Expiry, Reply, Store, fresh_for};
 use crate::record::{self, Prefix};
 
 /// Small shards couldn't hold large values: a quarter of the smallest store we recommend (64 MiB).
@@ -68,6 +68,14 @@ impl Store for MemoryStore {
 
     fn get<'a>(&'a self, key: &'a str) -> Reply<'a, Option<Bytes>> {
         reply(move || Some(self.shard(key).live(key)?.value))
+    }
+
+    fn get_aged<'a>(&'a self, key: &'a str) -> Reply<'a, Option<Aged>> {
+        reply(move || {
+            let slot = self.shard(key).live(key)?;
+            let left = slot.left();
+            Some((slot.value, left))
+        })
     }
 
     fn acquire<'a>(&'a self, key: &'a str, lease: Bytes, life: Duration) -> Reply<'a, Option<Bytes>> {
@@ -169,7 +177,7 @@ impl Store for MemoryStore {
 
     fn expiry<'a>(&'a self, key: &'a str) -> Reply<'a, Expiry> {
         reply(move || match self.shard(key).live(key) {
-            Some(slot) if record::is_value(&slot.value) => slot.expiry(),
+            Some(slot) if record::is_value(&slot.value) => fresh_for(&slot.value, slot.left()),
             _ => Expiry::Missing,
         })
     }

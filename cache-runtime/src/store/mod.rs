@@ -20,7 +20,7 @@ pub use redis::RedisConnection;
 pub(crate) use redis::{Address, LinkOptions, RedisStore};
 
 use crate::error::{CacheError, StoreError};
-use crate::record::Prefix;
+use crate::record::{self, Prefix};
 
 /// What an operation of a store gives back, sooner or later.
 pub(crate) type Reply<'a, T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send + 'a>>;
@@ -40,6 +40,22 @@ pub enum Expiry {
     In(Duration),
 }
 
+/// How much longer a value that begins with these bytes is fresh, when so much of its key's life is left.
+pub(crate) fn fresh_for(head: &[u8], left: Option<Duration>) -> Expiry {
+    let grace = record::grace(head);
+    match left {
+        None => Expiry::Never,
+        Some(left) if grace.is_zero() => Expiry::In(left),
+        Some(left) => match left.checked_sub(grace) {
+            Some(fresh) if !fresh.is_zero() => Expiry::In(fresh),
+            _ => Expiry::Missing,
+        },
+    }
+}
+
+/// A value and what is left of its life; none: it never ends.
+pub(crate) type Aged = (Bytes, Option<Duration>);
+
 /// Where bytes are kept.
 ///
 /// Times to live are at least one millisecond; a `None` life never expires. Globs have the
@@ -50,6 +66,10 @@ pub(crate) trait Store: Debug + Send + Sync + 'static {
 
     /// The bytes under `key`.
     fn get<'a>(&'a self, key: &'a str) -> Reply<'a, Option<Bytes>>;
+
+    /// The bytes under `key`, and what is left of its life, in one round trip. A writer in between may
+    /// make the life that of a newer value.
+    fn get_aged<'a>(&'a self, key: &'a str) -> Reply<'a, Option<Aged>>;
 
     /// Puts `lease` under `key` if nothing is there; gives back what was there.
     fn acquire<'a>(&'a self, key: &'a str, lease: Bytes, life: Duration) -> Reply<'a, Option<Bytes>>;
@@ -98,7 +118,7 @@ pub(crate) trait Store: Debug + Send + Sync + 'static {
     /// Gives the key this life; none: it never expires. False if there is no such key.
     fn expire<'a>(&'a self, key: &'a str, life: Option<Duration>) -> Reply<'a, bool>;
 
-    /// What is left of the value's life; a lease is no value.
+    /// How much longer the value is fresh; a lease is no value, and neither is one past its time.
     fn expiry<'a>(&'a self, key: &'a str) -> Reply<'a, Expiry>;
 
     /// Whether the store answers.

@@ -10,7 +10,6 @@ use tokio::time::Instant;
 
 use crate::error::StoreError;
 use crate::record::Prefix;
-use crate::store::Expiry;
 use crate::store::glob::matches;
 
 /// What an entry costs beyond its key and value: the slot, the index, two allocations.
@@ -51,8 +50,9 @@ impl Slot {
         self.end.is_some_and(|end| end <= Instant::now())
     }
 
-    pub(super) fn expiry(&self) -> Expiry {
-        self.end.map_or(Expiry::Never, |end| Expiry::In(end - Instant::now()))
+    /// What is left of its life; none: it never ends.
+    pub(super) fn left(&self) -> Option<Duration> {
+        self.end.map(|end| end - Instant::now())
     }
 }
 

@@ -16,15 +16,15 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
-use redis::{Cmd, Pipeline, RedisResult, Value, cmd};
+use redis::{Cmd, Pipeline, Value};
 use tokio::runtime::Handle;
 use tokio::sync::Notify;
 use tracing::{error, warn};
 
 use super::address::Address;
 use super::fault::{self, Reaction};
+use super::scan::unlink_matching;
 use super::supervisor::Supervisor;
-use super::{STEP, count_of};
 use crate::clock;
 use crate::error::StoreError;
 use crate::recovery::Kept;
@@ -165,6 +165,43 @@ impl Link {
     ) -> Result<[Result<Value, StoreError>; N], StoreError> {
         let replies = self.send_all(commands).await?;
         self.expect(replies.try_into().ok())
+    }
+
+    /// As [`send_many`](Self::send_many), for what may be sent twice, as `send` says.
+    pub(super) async fn ask_many<const N: usize>(
+        self: &Arc<Self>,
+        commands: &Pipeline,
+    ) -> Result<[Result<Value, StoreError>; N], StoreError> {
+        let mut repeat = true;
+        loop {
+            let (mut connection, epoch) = self.connection().await?;
+            match connection.send_packed_commands(commands, 0, N).await {
+                Ok(replies) => {
+                    self.answered();
+                    let mut again = false;
+                    let replies = replies.into_iter().map(|reply| {
+                        reply.extract_error().map_err(|error| {
+                            let (error, reaction) = self.react(&error, epoch);
+                            again |= reaction == Reaction::Again;
+                            error
+                        })
+                    });
+                    let replies: Vec<_> = replies.collect();
+                    if !again {
+                        return self.expect(replies.try_into().ok());
+                    }
+                    tokio::time::sleep(AGAIN).await;
+                }
+                Err(error) => match self.react(&error, epoch) {
+                    (_, Reaction::Replace) if repeat => {
+                        repeat = false;
+                        self.settle().await;
+                    }
+                    (_, Reaction::Again) => tokio::time::sleep(AGAIN).await,
+                    (error, _) => return Err(error),
+                },
+            }
+        }
     }
 
     /// A reply of the form that the command has; any other shows that replies and commands no
@@ -372,60 +409,4 @@ impl Link {
         self.changed.notify_waiters();
         true
     }
-}
-
-/// Scans and unlinks over one connection; how many keys there were.
-pub(super) async fn unlink_matching(
-    connection: &mut MultiplexedConnection,
-    glob: &str,
-    patience: Duration,
-) -> RedisResult<u64> {
-    let (mut removed, mut cursor) = (0, b"0".to_vec());
-    loop {
-        let mut scan = cmd("SCAN");
-        scan.arg(&cursor[..]).arg("MATCH").arg(glob).arg("COUNT").arg(STEP);
-        let (next, keys) = page(query(connection, &scan, patience).await?).ok_or_else(out_of_step)?;
-        for keys in keys.chunks(STEP) {
-            let reply = query(connection, cmd("UNLINK").arg(keys), patience).await?;
-            removed += count_of(&reply).ok_or_else(out_of_step)?;
-        }
-        if next == b"0" {
-            return Ok(removed);
-        }
-        cursor = next;
-    }
-}
-
-/// One command, for which the server has so much time.
-pub(super) async fn query(
-    connection: &mut MultiplexedConnection,
-    command: &Cmd,
-    patience: Duration,
-) -> RedisResult<Value> {
-    within(patience, async { connection.send_packed_command(command).await.and_then(Value::extract_error) })
-        .await
-}
-
-pub(super) async fn within<T>(
-    patience: Duration,
-    step: impl Future<Output = RedisResult<T>>,
-) -> RedisResult<T> {
-    match tokio::time::timeout(patience, step).await {
-        Ok(done) => done,
-        Err(_) => Err(std::io::Error::from(std::io::ErrorKind::TimedOut).into()),
-    }
-}
-
-fn out_of_step() -> redis::RedisError {
-    (redis::ErrorKind::UnexpectedReturnType, "a reply doesn't belong to its command").into()
-}
-
-/// A page of `SCAN`: the next cursor and the keys, which may be any bytes.
-fn page(reply: Value) -> Option<(Vec<u8>, Vec<Vec<u8>>)> {
-    let Value::Array(parts) = reply else { return None };
-    let [Value::BulkString(cursor), Value::Array(keys)] = <[Value; 2]>::try_from(parts).ok()? else {
-        return None;
-    };
-    let keys = keys.into_iter().map(|key| if let Value::BulkString(key) = key { Some(key) } else { None });
-    Some((cursor, keys.collect::<Option<_>>()?))
 }

@@ -1,12 +1,13 @@
 //! The store on a Redis or Valkey server: the only room that names `redis`.
 //!
-//! `link.rs` holds the connection, `supervisor.rs` makes it, `script.rs` is the compare-and-set, `fault.rs`
-//! what each error means, `address.rs` the URL, `pool.rs` what `get_redis` hands out.
+//! `link.rs` holds the connection, `supervisor.rs` makes it, `script.rs` is the compare-and-set, `scan.rs`
+//! globs, `fault.rs` what each error means, `address.rs` the URL, `pool.rs` what `get_redis` hands out.
 
 mod address;
 mod fault;
 mod link;
 mod pool;
+mod scan;
 mod script;
 mod supervisor;
 
@@ -24,7 +25,7 @@ pub use pool::RedisConnection;
 use self::link::Link;
 use self::pool::Pool;
 use self::script::{ADD, EXTEND, RELEASE, STAMP, SWAP, Script};
-use super::{Connecting, Expiry, Reply, Store};
+use super::{Aged, Connecting, Expiry, Reply, Store, fresh_for};
 use crate::error::StoreError;
 use crate::record::{self, Prefix};
 use crate::recovery::Kept;
@@ -88,6 +89,17 @@ fn count_of(reply: &Value) -> Option<u64> {
     }
 }
 
+/// What `PTTL` says: of a key that isn't there, of one that never expires, what is left.
+#[allow(clippy::option_option)]
+fn life_of(reply: &Value) -> Option<Option<Option<Duration>>> {
+    match reply {
+        Value::Int(-2) => Some(None),
+        Value::Int(-1) => Some(Some(None)),
+        Value::Int(left) => u64::try_from(*left).ok().map(|left| Some(Some(Duration::from_millis(left)))),
+        _ => None,
+    }
+}
+
 fn millis(life: Duration) -> u64 {
     u64::try_from(life.as_millis()).unwrap_or(u64::MAX).max(1)
 }
@@ -114,6 +126,18 @@ impl Store for RedisStore {
         Box::pin(async move {
             let reply = self.ask(cmd("GET").arg(key)).await?;
             self.link.expect(bytes_of(reply))
+        })
+    }
+
+    fn get_aged<'a>(&'a self, key: &'a str) -> Reply<'a, Option<Aged>> {
+        Box::pin(async move {
+            let mut both = Pipeline::with_capacity(2);
+            both.cmd("GET").arg(key).cmd("PTTL").arg(key);
+            let [value, left] = self.link.ask_many(&both).await?;
+            let value = self.link.expect(bytes_of(value?))?;
+            let left = self.link.expect(life_of(&left?))?;
+            // Gone between the two: then nothing of it is left.
+            Ok(value.map(|value| (value, left.unwrap_or(Some(Duration::ZERO)))))
         })
     }
 
@@ -252,21 +276,14 @@ impl Store for RedisStore {
     fn expiry<'a>(&'a self, key: &'a str) -> Reply<'a, Expiry> {
         Box::pin(async move {
             let mut both = Pipeline::with_capacity(2);
-            both.cmd("PTTL").arg(key).cmd("GETRANGE").arg(key).arg(0).arg(3);
-            let [left, head] = self.link.send_many(&both).await?;
-            let is_value = match head.map(bytes_of) {
-                Ok(Some(Some(head))) => record::is_value(&head),
-                _ => true,
-            };
-            match left? {
-                Value::Int(-2) => Ok(Expiry::Missing),
-                Value::Int(_) if !is_value => Ok(Expiry::Missing),
-                Value::Int(-1) => Ok(Expiry::Never),
-                Value::Int(left) => {
-                    self.link.expect(u64::try_from(left).ok().map(Duration::from_millis)).map(Expiry::In)
-                }
-                _ => self.link.expect(None),
-            }
+            both.cmd("PTTL").arg(key).cmd("GETRANGE").arg(key).arg(0).arg(record::HEADER - 1);
+            let [left, head] = self.link.ask_many(&both).await?;
+            // A list or a hash has no bytes to show, and a life all the same.
+            let head = head.ok().and_then(bytes_of).flatten().unwrap_or_default();
+            Ok(match self.link.expect(life_of(&left?))? {
+                Some(left) if record::is_value(&head) => fresh_for(&head, left),
+                _ => Expiry::Missing,
+            })
         })
     }
 

@@ -14,7 +14,8 @@ use tokio::time::Instant;
 use tracing::{error, info, warn};
 
 use super::fault::{self, Reaction};
-use super::link::{Link, State, query, unlink_matching, within};
+use super::link::{Link, State};
+use super::scan::{query, unlink_matching, within};
 use crate::error::StoreError;
 use crate::recovery::Target;
 

@@ -1,0 +1,64 @@
+//! Globs on a server: `SCAN` and `UNLINK`, step by step.
+
+use std::time::Duration;
+
+use redis::aio::MultiplexedConnection;
+use redis::{Cmd, RedisResult, Value, cmd};
+
+use super::{STEP, count_of};
+
+/// Scans and unlinks over one connection; how many keys there were.
+pub(super) async fn unlink_matching(
+    connection: &mut MultiplexedConnection,
+    glob: &str,
+    patience: Duration,
+) -> RedisResult<u64> {
+    let (mut removed, mut cursor) = (0, b"0".to_vec());
+    loop {
+        let mut scan = cmd("SCAN");
+        scan.arg(&cursor[..]).arg("MATCH").arg(glob).arg("COUNT").arg(STEP);
+        let (next, keys) = page(query(connection, &scan, patience).await?).ok_or_else(out_of_step)?;
+        for keys in keys.chunks(STEP) {
+            let reply = query(connection, cmd("UNLINK").arg(keys), patience).await?;
+            removed += count_of(&reply).ok_or_else(out_of_step)?;
+        }
+        if next == b"0" {
+            return Ok(removed);
+        }
+        cursor = next;
+    }
+}
+
+/// One command, for which the server has so much time.
+pub(super) async fn query(
+    connection: &mut MultiplexedConnection,
+    command: &Cmd,
+    patience: Duration,
+) -> RedisResult<Value> {
+    within(patience, async { connection.send_packed_command(command).await.and_then(Value::extract_error) })
+        .await
+}
+
+pub(super) async fn within<T>(
+    patience: Duration,
+    step: impl Future<Output = RedisResult<T>>,
+) -> RedisResult<T> {
+    match tokio::time::timeout(patience, step).await {
+        Ok(done) => done,
+        Err(_) => Err(std::io::Error::from(std::io::ErrorKind::TimedOut).into()),
+    }
+}
+
+fn out_of_step() -> redis::RedisError {
+    (redis::ErrorKind::UnexpectedReturnType, "a reply doesn't belong to its command").into()
+}
+
+/// A page of `SCAN`: the next cursor and the keys, which may be any bytes.
+fn page(reply: Value) -> Option<(Vec<u8>, Vec<Vec<u8>>)> {
+    let Value::Array(parts) = reply else { return None };
+    let [Value::BulkString(cursor), Value::Array(keys)] = <[Value; 2]>::try_from(parts).ok()? else {
+        return None;
+    };
+    let keys = keys.into_iter().map(|key| if let Value::BulkString(key) = key { Some(key) } else { None });
+    Some((cursor, keys.collect::<Option<_>>()?))
+}
