@@ -58,7 +58,7 @@ where
         }
         Entered::Load(lead) => lead,
     };
-    let (Some(patience), Some(stale)) = (pass.patience(&lead), lead.stale().cloned()) else {
+    let Some((patience, stale)) = lead.patience() else {
         let outcome = lead.drive_caught(pin!(here(args))).await;
         return finish::<K, R, J>(lead, outcome, judge).await;
     };

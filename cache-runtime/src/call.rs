@@ -15,6 +15,7 @@ use tracing::warn;
 
 use crate::cache::Cache;
 use crate::codec;
+use crate::commands::Commands;
 use crate::engine::{Pass, Step};
 use crate::error::CacheError;
 use crate::events::Stats;
@@ -275,8 +276,8 @@ where
     K::Value: DeserializeOwned,
 {
     let cache = call.cache()?;
-    let pass = Pass::new(&cache, call.ask::<K::Value>(&cache)?, false);
-    let Some(hit) = pass.peek().await? else { return Ok(None) };
+    let commands = Commands::new(&cache, call.ask::<K::Value>(&cache)?);
+    let Some(hit) = commands.peek().await? else { return Ok(None) };
     Ok(codec::decode(&hit.payload, hit.is_none).ok().map(|value| K::join(Ok(value))))
 }
 
@@ -298,7 +299,7 @@ where
     let life = judge(&read_back).life(is_none, site.keep_none, site.jitter, core.options.default_ttl);
     drop((read_back, payload));
     let Entry { record, life } = encode_record(&cache, &ask, value, is_none, Duration::ZERO, life)?;
-    if Pass::new(&cache, ask.clone(), false).is_newer().await? {
+    if Commands::new(&cache, ask.clone()).is_newer().await? {
         core.books(Some(site)).count(|book| &book.fills_refused);
         return Ok(());
     }

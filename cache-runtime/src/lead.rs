@@ -32,6 +32,7 @@ pub(crate) struct Lead {
     hold: Option<Hold>,
     /// The value past its time to live that may be answered if the load fails.
     stale: Option<Hit>,
+    patience: Option<Duration>,
     begun: Option<Instant>,
     took: Duration,
     care: Care,
@@ -60,6 +61,7 @@ impl Lead {
             seat,
             hold,
             stale: None,
+            patience: None,
             begun: None,
             took: Duration::ZERO,
             care: Care::default(),
@@ -67,15 +69,15 @@ impl Lead {
         }
     }
 
-    /// With a value that may be answered if the load fails.
-    pub(crate) fn or_stale(mut self, stale: Option<Hit>) -> Self {
-        self.stale = stale;
+    /// With a value that may be answered if the load fails, or isn't done in time.
+    pub(crate) fn or_stale(mut self, stale: Option<(Hit, Option<Duration>)>) -> Self {
+        (self.stale, self.patience) = stale.map_or((None, None), |(hit, patience)| (Some(hit), patience));
         self
     }
 
-    /// The value that may be answered if the load fails.
-    pub(crate) fn stale(&self) -> Option<&Hit> {
-        self.stale.as_ref()
+    /// How long its caller waits for the load, and what it takes after that.
+    pub(crate) fn patience(&self) -> Option<(Duration, Hit)> {
+        self.patience.zip(self.stale.clone())
     }
 
     /// Polls the function, and takes care of the lease and the flight meanwhile.

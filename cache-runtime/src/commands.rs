@@ -1,0 +1,205 @@
+//! What one call asks of the store, and what the answers are to it.
+//!
+//! All commands before the load share one budget, so a server that answers slowly costs a call no
+//! more than that.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+use tracing::debug;
+
+use crate::cache::Cache;
+use crate::error::StoreError;
+use crate::events::Books;
+use crate::hold::Hold;
+use crate::record::Prefix;
+use crate::shared::Core;
+use crate::sight::{Ask, Hit, Sight};
+use crate::store::Reply;
+
+/// The commands of one call.
+#[derive(Debug)]
+pub(crate) struct Commands<'a> {
+    pub(crate) cache: &'a Cache,
+    pub(crate) ask: Ask,
+    /// What is left of the store's budget.
+    left: Duration,
+}
+
+impl<'a> Commands<'a> {
+    pub(crate) fn new(cache: &'a Cache, ask: Ask) -> Self {
+        Self { cache, ask, left: cache.core().options.budget }
+    }
+
+    /// With the lifetime of the cache, so that a reply doesn't borrow the call.
+    pub(crate) fn core(&self) -> &'a Core {
+        self.cache.core()
+    }
+
+    pub(crate) fn books(&self) -> Books<'a> {
+        self.core().books(self.ask.site)
+    }
+
+    /// Gives the commands to come a budget of their own: the call has waited for something else.
+    pub(crate) fn renew(&mut self) {
+        self.left = self.core().options.budget;
+    }
+
+    /// Asks the store, out of what is left of the budget.
+    async fn spend<T>(left: &mut Duration, core: &Core, operation: Reply<'_, T>) -> Result<T, StoreError> {
+        if !core.store.is_remote() {
+            return operation.await;
+        }
+        if left.is_zero() {
+            // Not the server's fault: nothing was asked.
+            return Err(StoreError::Timeout("the budget is spent".to_owned()));
+        }
+        let begun = Instant::now();
+        let answer = core.timed_by(*left, operation).await;
+        *left = left.saturating_sub(begun.elapsed());
+        answer
+    }
+
+    /// What stands under the key.
+    pub(crate) async fn look(&mut self) -> Sight {
+        let core = self.core();
+        if self.ask.asks_age() {
+            return self.look_aged().await;
+        }
+        match Self::spend(&mut self.left, core, core.store.get(&self.ask.key)).await {
+            Ok(bytes) => self.settled(Sight::of(bytes, &self.ask, core)).await,
+            Err(error) => self.failed(&error),
+        }
+    }
+
+    /// What stands under the key, and how old it is.
+    pub(crate) async fn look_aged(&mut self) -> Sight {
+        let sight = self.date().await;
+        self.settled(sight).await
+    }
+
+    async fn date(&mut self) -> Sight {
+        let core = self.core();
+        match Self::spend(&mut self.left, core, core.store.get_aged(&self.ask.key)).await {
+            Ok(aged) => Sight::of_aged(aged, &self.ask, core),
+            Err(error) => self.failed(&error),
+        }
+    }
+
+    /// Looks at a stranger's entry again: if it is still there, the key is shared; if not, replies and
+    /// questions have got out of step.
+    async fn settled(&mut self, sight: Sight) -> Sight {
+        let sight = match sight {
+            Sight::Undated => Box::pin(self.date()).await,
+            sight => sight,
+        };
+        let Sight::Stranger(seen) = sight else { return sight };
+        let core = self.core();
+        match Box::pin(self.date()).await {
+            Sight::Stranger(again) if again == seen || core.is_shared_key(&self.ask.key) => {
+                core.shared_key(&self.ask.key);
+                Sight::Dead(again)
+            }
+            // The store doesn't answer, or the other function's entry has gone meanwhile.
+            sight if matches!(sight, Sight::Dark) || core.is_shared_key(&self.ask.key) => sight,
+            _ => {
+                core.out_of_step(&self.ask.key);
+                Sight::Dark
+            }
+        }
+    }
+
+    fn failed(&self, error: &StoreError) -> Sight {
+        self.books().count(|book| &book.store_errors);
+        if let StoreError::WrongType(_) = error {
+            self.core().warn_once(&self.ask.key, "holds a data structure that isn't ours: left alone");
+            return Sight::HandsOff;
+        }
+        debug!(target: "cache_aside", key = %self.ask.key, %error, "the store failed");
+        Sight::Dark
+    }
+
+    /// Puts a lease where nothing is, or says what is there.
+    pub(crate) async fn acquire(&mut self) -> Result<Hold, Sight> {
+        let (core, mut hold) = (self.core(), self.hold());
+        let operation = core.store.acquire(&self.ask.key, hold.token(), core.options.lease);
+        match Self::spend(&mut self.left, core, operation).await {
+            Ok(None) => Ok(hold),
+            Ok(there) => {
+                hold.disarm();
+                let sight = Sight::of(there, &self.ask, core);
+                Err(self.settled(sight).await)
+            }
+            Err(error) => Err(self.not_leased(hold, &error)),
+        }
+    }
+
+    /// The lease may be there although the reply was lost: dropping the hold releases it. A server
+    /// that refused has put none.
+    fn not_leased(&self, mut hold: Hold, error: &StoreError) -> Sight {
+        if let StoreError::Refused(_) | StoreError::WrongType(_) = error {
+            hold.disarm();
+        }
+        self.failed(error)
+    }
+
+    /// Puts a lease in the place of what was seen; if that is gone, there is nothing to say but "look".
+    pub(crate) async fn replace(&mut self, seen: Prefix) -> Result<Hold, Sight> {
+        let (core, mut hold) = (self.core(), self.hold());
+        let operation = core.store.swap(&self.ask.key, seen, hold.token(), Some(core.options.lease));
+        match Self::spend(&mut self.left, core, operation).await {
+            Ok(true) => Ok(hold),
+            Ok(false) => {
+                hold.disarm();
+                Err(Sight::Absent)
+            }
+            Err(error) => Err(self.not_leased(hold, &error)),
+        }
+    }
+
+    /// Marks the value as being renewed by this call; it stays readable.
+    pub(crate) async fn claim(&mut self, hit: &Hit) -> Result<Hold, Sight> {
+        let Some(seen) = hit.prefix() else { return Err(Sight::Absent) };
+        let core = self.core();
+        let mut hold = Hold::claim(self.cache.clone(), self.ask.key.clone(), hit.end);
+        let operation = core.store.stamp(&self.ask.key, seen, hold.token());
+        match Self::spend(&mut self.left, core, operation).await {
+            Ok(true) => Ok(hold),
+            Ok(false) => {
+                hold.disarm();
+                Err(self.look().await)
+            }
+            Err(error) => Err(self.not_leased(hold, &error)),
+        }
+    }
+
+    /// Removes whatever is there.
+    pub(crate) async fn remove(&mut self) {
+        let core = self.core();
+        let _ = Self::spend(&mut self.left, core, core.store.remove(&self.ask.key)).await;
+    }
+
+    fn hold(&self) -> Hold {
+        Hold::lease(self.cache.clone(), self.ask.key.clone())
+    }
+
+    /// The value that is there and fresh, for who won't load; each command has a budget of its own.
+    pub(crate) async fn peek(&self) -> Result<Option<Hit>, StoreError> {
+        let core = self.core();
+        let mut sight = Sight::Undated;
+        if !self.ask.asks_age() {
+            sight = Sight::of(core.timed(core.store.get(&self.ask.key)).await?, &self.ask, core);
+        }
+        if let Sight::Undated = sight {
+            sight = Sight::of_aged(core.timed(core.store.get_aged(&self.ask.key)).await?, &self.ask, core);
+        }
+        Ok(if let Sight::Hit(hit) = sight { Some(hit) } else { None })
+    }
+
+    /// Whether a newer version of the program stored what is there.
+    pub(crate) async fn is_newer(&self) -> Result<bool, StoreError> {
+        let core = self.core();
+        let bytes = core.timed(core.store.get(&self.ask.key)).await?;
+        Ok(matches!(Sight::of(bytes, &self.ask, core), Sight::HandsOff))
+    }
+}
