@@ -80,6 +80,31 @@ async fn a_hit_is_one_command_and_a_miss_three() {
     }
 }
 
+#[cache(ttl = 600, stale_if_error = "1h", key = "aged:{id}", cache = &world.cache)]
+async fn aged(world: &World, id: u64) -> Result<u64, u64> {
+    let _ = world;
+    Ok(id)
+}
+
+#[tokio::test]
+async fn to_ask_how_old_a_value_is_costs_a_command_more() {
+    for kind in BOTH {
+        let wire = Wire::plain(kind).await;
+        let (world, key) = (&wire.world, "aged:1");
+        wire.world.check(1).await; // the script is known now
+        wire.commands();
+        aged(world, 1).await.unwrap();
+        assert_eq!(wire.commands(), ["PTTL", "GET", "SET", "EVALSHA"]);
+        aged(world, 1).await.unwrap();
+        assert_eq!(wire.requests(), [["PTTL", key], ["GET", key]]);
+        // Past its time it is claimed, and replaced by compare-and-set.
+        world.cache.expire(key, secs(600)).await.unwrap();
+        wire.commands();
+        aged(world, 1).await.unwrap();
+        assert_eq!(wire.commands(), ["PTTL", "GET", "EVALSHA", "EVAL", "EVALSHA"], "a script is new");
+    }
+}
+
 #[tokio::test]
 async fn before_the_load_two_commands_after_it_one() {
     let wire = Wire::plain(Kind::Redis).await;

@@ -2,7 +2,7 @@
 
 use crate::errors::Errors;
 use crate::list::{Slot, each, option_name, value};
-use crate::values::{self, Builder, Flight, HelpersArg, Jitter, Life, text};
+use crate::values::{self, Ahead, Builder, Fixed, Flight, HelpersArg, Jitter, Life, text};
 use proc_macro2::{Ident, TokenStream};
 use syn::parse::ParseStream;
 use syn::{Expr, ExprClosure, LitStr, Path};
@@ -26,6 +26,9 @@ pub(crate) struct CacheArgs {
     pub(crate) jitter: Option<Arg<Jitter>>,
     pub(crate) when: Option<Arg<Expr>>,
     pub(crate) unless: Option<Arg<ExprClosure>>,
+    pub(crate) refresh_ahead: Option<Arg<Ahead>>,
+    pub(crate) stale_if_error: Option<Arg<Fixed>>,
+    pub(crate) timeout: Option<Arg<Fixed>>,
     pub(crate) single_flight: Option<Arg<Flight>>,
     pub(crate) version: Option<Arg<u32>>,
     pub(crate) helpers: Option<Arg<HelpersArg>>,
@@ -36,7 +39,7 @@ pub(crate) struct CacheArgs {
 }
 
 /// Each option and how it is written.
-const OPTIONS: [(&str, &str); 15] = [
+const OPTIONS: [(&str, &str); 18] = [
     ("ttl", "ttl = 300"),
     ("key_prefix", "key_prefix = \"user\""),
     ("key", "key = \"user:{id}\""),
@@ -47,6 +50,9 @@ const OPTIONS: [(&str, &str); 15] = [
     ("jitter", "jitter = \"10%\""),
     ("when", "when = id > 0"),
     ("unless", "unless = |value| value.is_empty()"),
+    ("refresh_ahead", "refresh_ahead = \"20%\""),
+    ("stale_if_error", "stale_if_error = \"1h\""),
+    ("timeout", "timeout = \"2s\""),
     ("single_flight", "single_flight = \"process\""),
     ("version", "version = 2"),
     ("helpers", "helpers = \"none\""),
@@ -64,6 +70,12 @@ impl CacheArgs {
         });
         args.broken = before && !errors.is_empty();
         args
+    }
+
+    /// The option for which a load may outlive its caller.
+    pub(crate) fn outlives(&self) -> Option<&Ident> {
+        let ahead = self.refresh_ahead.as_ref().map(|arg| &arg.name);
+        ahead.or(self.timeout.as_ref().map(|arg| &arg.name))
     }
 
     fn option(&mut self, name: &Ident, input: ParseStream<'_>, errors: &mut Errors) -> syn::Result<()> {
@@ -97,6 +109,11 @@ impl CacheArgs {
             "jitter" => slot.set_once(&mut self.jitter, values::jitter(&expr)?),
             "when" => slot.set_once(&mut self.when, values::condition(expr)?),
             "unless" => slot.set_once(&mut self.unless, values::closure(expr)?),
+            "refresh_ahead" => slot.set_once(&mut self.refresh_ahead, values::ahead(&expr)?),
+            "stale_if_error" => {
+                slot.set_once(&mut self.stale_if_error, values::fixed(expr, "stale_if_error", "1h")?);
+            }
+            "timeout" => slot.set_once(&mut self.timeout, values::fixed(expr, "timeout", "2s")?),
             "single_flight" => slot.set_once(&mut self.single_flight, values::flight(&expr)?),
             "version" => slot.set_once(&mut self.version, values::version(&expr)?),
             "helpers" => slot.set_once(&mut self.helpers, values::helpers(&expr)?),
@@ -123,12 +140,16 @@ mod tests {
         let (args, errors) = parse(quote! {
             skip(db, self), version = 3, key_prefix = "user", ttl = "10m", crate = ::elsewhere,
             unless = |value| value.is_empty(), when = id > 0, cache = &self.cache,
+            refresh_ahead = "20%", stale_if_error = 3600, timeout = 0,
         });
         assert_eq!(errors, Vec::<String>::new());
         assert!(matches!(&args.ttl, Some(Arg { value: Life::Fixed(time, _), .. }) if time.as_secs() == 600));
         assert_eq!(args.skip.map(|skip| skip.value.len()), Some(2));
         assert_eq!(args.version.map(|version| version.value), Some(3));
         assert!(args.when.is_some() && args.unless.is_some() && args.cache.is_some() && args.krate.is_some());
+        assert!(matches!(args.refresh_ahead, Some(Arg { value: Ahead::Percent(20), .. })));
+        let secs = |arg: Option<Arg<Fixed>>| arg.map(|arg| arg.value.time.as_secs());
+        assert_eq!((secs(args.stale_if_error), secs(args.timeout)), (Some(3600), Some(0)));
         assert!(!args.broken);
     }
 
@@ -176,7 +197,17 @@ mod tests {
             (quote!(key_builder = "a:{id}"), "write a closure"),
             (quote!(version = "2"), "whole number"),
             (quote!(cache_none = 0), "`cache_none = false`"),
-            (quote!(refresh_ahead = 5), "unknown option `refresh_ahead`"),
+            (quote!(refresh_ahead = 0), "zero `refresh_ahead`"),
+            (quote!(refresh_ahead = "0s"), "zero `refresh_ahead`"),
+            (quote!(refresh_ahead = "0%"), "from `\"1%\"` to `\"99%\"`"),
+            (quote!(refresh_ahead = "100%"), "from `\"1%\"` to `\"99%\"`"),
+            (quote!(refresh_ahead = |value| value.ahead), "`60`, `\"30s\"` or `\"20%\"`"),
+            (quote!(stale_if_error = GRACE), "takes a fixed time: write `stale_if_error = \"1h\"`"),
+            (quote!(stale_if_error = |value| value.grace), "takes a fixed time"),
+            (quote!(stale_if_error = true), "whole seconds"),
+            (quote!(timeout = limit(id)), "takes a fixed time: write `timeout = \"2s\"`"),
+            (quote!(timeout = "2"), "no unit"),
+            (quote!(near = 5), "unknown option `near`"),
         ] {
             let shown = tokens.to_string();
             let (_, errors) = parse(tokens);

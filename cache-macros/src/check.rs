@@ -1,5 +1,8 @@
 //! The rules: what may not stand together, and what must be said.
 
+mod owned;
+mod stale;
+
 use crate::args::{Arg, CacheArgs};
 use crate::errors::Errors;
 use crate::item::{FnItem, Macro, Shape};
@@ -49,6 +52,8 @@ pub(crate) fn cache(args: &CacheArgs, item: &FnItem, errors: &mut Errors) {
     returns(item, errors);
     lives(args, errors);
     key(args, errors);
+    stale::times(args, errors);
+    owned::owned(args, item, errors);
     if let (Some(arg), Shape::Boxed(_)) = (&args.helpers, &item.shape) {
         errors.at(
             &arg.name,

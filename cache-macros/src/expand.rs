@@ -4,6 +4,7 @@ mod argument;
 mod helpers;
 mod invalidate;
 mod key;
+mod owned;
 
 pub(crate) use invalidate::invalidate;
 
@@ -55,20 +56,15 @@ pub(crate) fn cache(site: &Site, item: &FnItem) -> TokenStream {
     let checks = argument::checks(&p, site, item);
     let lives = lives(site);
     let call = key::call(&p, site, item, key::Scope::Wrapper);
-    let load = load(item, &returns);
     let judge = judge(&p, site, site.unless.as_ref());
-    let wrapper = wrapper(
-        item,
-        made! {
-            #kind
-            #assert
-            #fit
-            #checks
-            #lives
-            #call
-            #p::call::<_, #returns, _, _, _>(call, kind, #load, #judge).await
-        },
-    );
+    let statements = made!(#kind #assert #fit #checks #lives #call);
+    let wrapper = if site.outlives() {
+        owned::wrapper(&p, site, item, &statements, &judge)
+    } else {
+        let load = load(item, &returns);
+        let call = if site.stale_if_error.is_some() { made!(call_stale) } else { made!(call) };
+        wrapper(item, made!(#statements #p::#call::<_, #returns, _, _, _>(call, kind, #load, #judge).await))
+    };
     let helpers = match site.helpers {
         Helpers::Beside => helpers::beside(&p, site, item),
         Helpers::Method => helpers::method(&p, site, item),

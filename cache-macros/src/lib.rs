@@ -12,6 +12,7 @@ mod expand;
 mod generics;
 mod invalidate;
 mod item;
+mod lent;
 mod list;
 mod names;
 mod site;

@@ -1,6 +1,6 @@
 //! Which names occur in tokens that nobody parsed.
 
-use proc_macro2::{TokenStream, TokenTree};
+use proc_macro2::{Ident, TokenStream, TokenTree};
 use quote::ToTokens;
 use std::collections::BTreeSet;
 use syn::ext::IdentExt;
@@ -18,6 +18,29 @@ pub(crate) fn in_expr(tokens: impl ToTokens) -> BTreeSet<String> {
     let mut names = BTreeSet::new();
     walk(tokens.to_token_stream(), &mut names, &|before| !matches!(before, Before::Dot | Before::Colons));
     names
+}
+
+/// Where a name occurs first, as [`in_expr`] finds it; nowhere if a format string captures it.
+pub(crate) fn find(tokens: TokenStream, name: &str) -> Option<Ident> {
+    let mut before = ' ';
+    for token in tokens {
+        match &token {
+            TokenTree::Group(group) => {
+                if let Some(found) = find(group.stream(), name) {
+                    return Some(found);
+                }
+            }
+            TokenTree::Ident(ident) if !matches!(before, '.' | ':') && ident.unraw() == name => {
+                return Some(ident.clone());
+            }
+            _ => {}
+        }
+        before = match token {
+            TokenTree::Punct(punct) => punct.as_char(),
+            _ => ' ',
+        };
+    }
+    None
 }
 
 enum Before {

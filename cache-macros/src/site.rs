@@ -6,7 +6,7 @@ use crate::generics;
 use crate::item::{FnItem, Shape};
 use crate::names;
 use crate::template::{Piece, Place, Template};
-use crate::values::{Builder, Flight, HelpersArg, Jitter, Life};
+use crate::values::{Ahead, Builder, Fixed, Flight, HelpersArg, Jitter, Life};
 use proc_macro2::{Ident, Span};
 use std::collections::BTreeSet;
 use syn::ext::IdentExt;
@@ -20,6 +20,9 @@ pub(crate) struct Site {
     pub(crate) none_ttl: Option<Life>,
     pub(crate) keep_none: bool,
     pub(crate) jitter: Option<Jitter>,
+    pub(crate) refresh_ahead: Option<Ahead>,
+    pub(crate) stale_if_error: Option<Fixed>,
+    pub(crate) timeout: Option<Fixed>,
     pub(crate) flight: Option<Flight>,
     pub(crate) version: Option<u32>,
     pub(crate) when: Option<Expr>,
@@ -92,6 +95,9 @@ impl Site {
             none_ttl: value(args.none_ttl),
             keep_none: value(args.cache_none).unwrap_or(true),
             jitter: value(args.jitter),
+            refresh_ahead: value(args.refresh_ahead),
+            stale_if_error: value(args.stale_if_error),
+            timeout: value(args.timeout),
             flight: value(args.single_flight),
             version: value(args.version),
             when: value(args.when),

@@ -28,6 +28,18 @@ pub(crate) enum Jitter {
     Percent(u8),
 }
 
+/// How long before its end an entry is refreshed.
+pub(crate) enum Ahead {
+    UpTo(Fixed),
+    Percent(u8),
+}
+
+/// A time that stands in the attribute.
+pub(crate) struct Fixed {
+    pub(crate) time: Duration,
+    pub(crate) span: Span,
+}
+
 pub(crate) enum Flight {
     Fleet,
     Process,
@@ -148,25 +160,62 @@ pub(crate) fn closure(expr: Expr) -> syn::Result<ExprClosure> {
     }
 }
 
+/// A time that is known before the program runs.
+pub(crate) fn fixed(expr: Expr, name: &str, example: &str) -> syn::Result<Fixed> {
+    let tokens = expr.to_token_stream();
+    match life(expr, name)? {
+        Life::Fixed(time, span) => Ok(Fixed { time, span }),
+        Life::Before(_) | Life::After(_) => Err(syn::Error::new_spanned(
+            tokens,
+            format!("`{name}` takes a fixed time: write `{name} = \"{example}\"`, or whole seconds"),
+        )),
+    }
+}
+
 pub(crate) fn jitter(expr: &Expr) -> syn::Result<Jitter> {
     let forms = "write seconds, a time or a share of the `ttl`: `jitter = 60`, `\"30s\"` or `\"10%\"`";
-    let time = match literal(expr) {
-        Some(Lit::Int(int)) => int.base10_parse().map(Duration::from_secs).or_else(|_| wrong(expr, forms))?,
-        Some(Lit::Str(text)) => match text.value().strip_suffix('%') {
-            Some(share) => {
-                return match share.parse() {
-                    Ok(share @ 1..=100) => Ok(Jitter::Percent(share)),
-                    _ => wrong(expr, "write a whole share from `\"1%\"` to `\"100%\"`"),
-                };
-            }
-            None => duration::parse(&text.value()).or_else(|message| wrong(expr, &message))?,
-        },
-        _ => return wrong(expr, forms),
-    };
-    if time.is_zero() {
-        return wrong(expr, "zero `jitter` adds nothing: remove it");
+    match amount(expr, forms, 100)? {
+        Amount::Share(share) => Ok(Jitter::Percent(share)),
+        Amount::Time(time) if time.is_zero() => wrong(expr, "zero `jitter` adds nothing: remove it"),
+        Amount::Time(time) => Ok(Jitter::UpTo(time)),
     }
-    Ok(Jitter::UpTo(time))
+}
+
+pub(crate) fn ahead(expr: &Expr) -> syn::Result<Ahead> {
+    let forms = "write seconds, a time or a share of the `ttl`: `refresh_ahead = 60`, `\"30s\"` or `\"20%\"`";
+    match amount(expr, forms, 99)? {
+        Amount::Share(share) => Ok(Ahead::Percent(share)),
+        Amount::Time(time) if time.is_zero() => {
+            wrong(expr, "zero `refresh_ahead` refreshes nothing: write a longer time, or remove it")
+        }
+        Amount::Time(time) => Ok(Ahead::UpTo(Fixed { time, span: first_span(expr) })),
+    }
+}
+
+enum Amount {
+    Time(Duration),
+    /// In per cent.
+    Share(u8),
+}
+
+fn amount(expr: &Expr, forms: &str, most: u8) -> syn::Result<Amount> {
+    match literal(expr) {
+        Some(Lit::Int(int)) => match int.base10_parse() {
+            Ok(secs) => Ok(Amount::Time(Duration::from_secs(secs))),
+            Err(_) => wrong(expr, forms),
+        },
+        Some(Lit::Str(text)) => match text.value().strip_suffix('%') {
+            Some(share) => match share.parse() {
+                Ok(share) if (1..=most).contains(&share) => Ok(Amount::Share(share)),
+                _ => wrong(expr, &format!("write a whole share from `\"1%\"` to `\"{most}%\"`")),
+            },
+            None => match duration::parse(&text.value()) {
+                Ok(time) => Ok(Amount::Time(time)),
+                Err(message) => wrong(expr, &message),
+            },
+        },
+        _ => wrong(expr, forms),
+    }
 }
 
 pub(crate) fn version(expr: &Expr) -> syn::Result<u32> {

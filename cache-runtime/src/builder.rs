@@ -26,6 +26,11 @@ pub(crate) struct Options {
 }
 
 impl Options {
+    /// No claim is meant to hold for longer, here or in a process that is set up alike.
+    pub(crate) fn longest_claim(&self) -> Duration {
+        self.lease.max(self.stale_backoff).saturating_mul(2)
+    }
+
     pub(crate) fn load_deadline_millis(&self) -> u64 {
         u64::try_from(self.load_deadline.as_millis()).unwrap_or(u64::MAX)
     }

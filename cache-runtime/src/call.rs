@@ -299,12 +299,13 @@ where
     let life = judge(&read_back).life(is_none, site.keep_none, site.jitter, core.options.default_ttl);
     drop((read_back, payload));
     let Entry { record, life } = encode_record(&cache, &ask, value, is_none, Duration::ZERO, life)?;
-    if Commands::new(&cache, ask.clone()).is_newer().await? {
-        core.books(Some(site)).count(|book| &book.fills_refused);
-        return Ok(());
-    }
     match life {
-        Life::For(life) => Ok(core.timed(core.store.set(&ask.key, record, life)).await?),
+        Life::For(life) => {
+            if !Commands::new(&cache, ask).put(record, life).await? {
+                core.books(Some(site)).count(|book| &book.fills_refused);
+            }
+            Ok(())
+        }
         // The rules refuse this value; what stood there is older than it.
         Life::Over => core.invalidate_key(&ask.key).await.map(drop),
     }

@@ -5,6 +5,7 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use tokio::time::Instant;
 use tracing::debug;
 
@@ -12,7 +13,7 @@ use crate::cache::Cache;
 use crate::error::StoreError;
 use crate::events::Books;
 use crate::hold::Hold;
-use crate::record::Prefix;
+use crate::record::{self, Found, Prefix, Value};
 use crate::shared::Core;
 use crate::sight::{Ask, Hit, Sight};
 use crate::store::Reply;
@@ -161,8 +162,9 @@ impl<'a> Commands<'a> {
     pub(crate) async fn claim(&mut self, hit: &Hit) -> Result<Hold, Sight> {
         let Some(seen) = hit.prefix() else { return Err(Sight::Absent) };
         let core = self.core();
-        let mut hold = Hold::claim(self.cache.clone(), self.ask.key.clone(), hit.end);
-        let operation = core.store.stamp(&self.ask.key, seen, hold.token());
+        let mut hold = Hold::claim(self.cache.clone(), self.ask.key.clone(), hit.end());
+        // The life was asked for before the value: with more left it is a newer one, just filled.
+        let operation = core.store.stamp(&self.ask.key, seen, hold.token(), hit.left);
         match Self::spend(&mut self.left, core, operation).await {
             Ok(true) => Ok(hold),
             Ok(false) => {
@@ -196,10 +198,42 @@ impl<'a> Commands<'a> {
         Ok(if let Sight::Hit(hit) = sight { Some(hit) } else { None })
     }
 
-    /// Whether a newer version of the program stored what is there.
-    pub(crate) async fn is_newer(&self) -> Result<bool, StoreError> {
-        let core = self.core();
-        let bytes = core.timed(core.store.get(&self.ask.key)).await?;
-        Ok(matches!(Sight::of(bytes, &self.ask, core), Sight::HandsOff))
+    /// Puts a record in the place of whatever is there, unless a newer version of the program stored
+    /// that. False if so.
+    pub(crate) async fn put(&self, record: Bytes, life: Option<Duration>) -> Result<bool, StoreError> {
+        let (core, key) = (self.core(), &self.ask.key);
+        for _ in 0..3 {
+            let found = core.timed(core.store.get(key)).await?.map(record::read);
+            let copy = record.clone();
+            let done = match (found, life) {
+                (Some(Found::Newer), _) => return Ok(false),
+                (Some(Found::Value(there)), _) if self.is_newer(&there) => return Ok(false),
+                (
+                    Some(
+                        Found::Value(Value { prefix, .. })
+                        | Found::Lease(prefix)
+                        | Found::Put(prefix)
+                        | Found::Torn(prefix),
+                    ),
+                    _,
+                ) => core.timed(core.store.swap(key, prefix, copy, life)).await?,
+                (None, Some(life)) => core.timed(core.store.acquire(key, copy, life)).await?.is_none(),
+                // Nothing to compare with.
+                (Some(Found::Fence | Found::Plain(_)) | None, _) => {
+                    core.timed(core.store.set(key, copy, life)).await?;
+                    true
+                }
+            };
+            if done {
+                return Ok(true);
+            }
+        }
+        // Others store here all the time: with nothing there, nobody reads the older of two values.
+        core.timed(core.store.remove(key)).await?;
+        Ok(true)
+    }
+
+    fn is_newer(&self, there: &Value) -> bool {
+        there.head.identity == self.ask.identity && there.head.version > self.ask.version
     }
 }

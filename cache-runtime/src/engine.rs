@@ -174,7 +174,12 @@ impl<'a> Pass<'a> {
 
     /// Joins the flight of the key. Nothing: read again.
     async fn fly(&mut self, sight: Sight) -> Option<Step> {
-        let mut member = self.core().flights.join(self.ask().subject());
+        let Some(mut member) = self.core().flights.join(self.ask().subject()) else {
+            self.books().count(|book| &book.bypassed);
+            self.core()
+                .warn_once("*", "too many keys are being loaded at once: some calls go past the cache");
+            return Some(Step::Load(self.alone()));
+        };
         loop {
             let turn = member.turn();
             if !matches!(turn, Turn::Recursion) {

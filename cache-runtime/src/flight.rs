@@ -28,6 +28,9 @@ use crate::record::Prefix;
 use crate::recursion;
 
 const SHARDS: usize = 16;
+/// How many keys a cache loads at once; a call of one more goes past the cache. It bounds the memory
+/// that a flood of different keys can take.
+const MOST: usize = 1 << 16;
 
 /// The flights of one cache.
 #[derive(Debug)]
@@ -35,6 +38,7 @@ pub(crate) struct Flights {
     // std mutexes: never held across an await
     shards: [Mutex<HashMap<Arc<Subject>, Arc<Flight>>>; SHARDS],
     hasher: RandomState,
+    most_per_shard: usize,
 }
 
 /// What one flight loads. Calls of one key text that would not read each other's entries don't
@@ -125,14 +129,23 @@ pub(crate) enum Turn {
 
 impl Flights {
     pub(crate) fn new() -> Self {
-        Self { shards: std::array::from_fn(|_| Mutex::default()), hasher: RandomState::new() }
+        Self::with_room_for(MOST)
     }
 
-    /// Joins the queue of this key.
-    pub(crate) fn join(self: &Arc<Self>, subject: Subject) -> Member {
+    fn with_room_for(most: usize) -> Self {
+        Self {
+            shards: std::array::from_fn(|_| Mutex::default()),
+            hasher: RandomState::new(),
+            most_per_shard: most.div_ceil(SHARDS),
+        }
+    }
+
+    /// Joins the queue of this key. None: too many keys are being loaded.
+    pub(crate) fn join(self: &Arc<Self>, subject: Subject) -> Option<Member> {
         let mut shard = self.shard(&subject);
         let flight = match shard.get(&subject) {
             Some(flight) => Arc::clone(flight),
+            None if shard.len() >= self.most_per_shard => return None,
             None => {
                 let subject = Arc::new(subject);
                 let flight = Arc::new(Flight {
@@ -150,7 +163,7 @@ impl Flights {
         let (loads, landings, sealed) = (state.loads, state.landings, state.sealed);
         drop(state);
         drop(shard);
-        Member { flights: Arc::clone(self), flight, loads, seen: landings, sealed }
+        Some(Member { flights: Arc::clone(self), flight, loads, seen: landings, sealed })
     }
 
     fn shard(&self, subject: &Subject) -> MutexGuard<'_, HashMap<Arc<Subject>, Arc<Flight>>> {
@@ -366,5 +379,28 @@ impl Drop for Seat {
             state.vacate();
         });
         self.member.flight.bell.notify_waiters();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn there_are_not_more_than_it_has_room_for() {
+        let flights = Arc::new(Flights::with_room_for(SHARDS * 2));
+        let subject = |number: usize| Subject {
+            key: number.to_string(),
+            identity: [0; 16],
+            fingerprint: 0,
+            version: 0,
+        };
+        let members: Vec<_> = (0..1000).filter_map(|number| flights.join(subject(number))).collect();
+        assert!(members.len() > SHARDS && members.len() <= SHARDS * 2, "{}", members.len());
+        let known = members[0].flight.subject.as_ref().clone();
+        assert!(flights.join(known.clone()).is_some(), "who joins takes no room");
+        drop(members);
+        assert!(flights.shards.iter().all(|shard| shard.lock().unwrap().is_empty()));
+        assert!(flights.join(known).is_some());
     }
 }

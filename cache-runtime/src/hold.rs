@@ -108,7 +108,7 @@ impl Hold {
             });
         }
         let head = self.token();
-        Box::pin(async move { drop(cache.core().store.stamp(&key, seen, head).await) })
+        Box::pin(async move { drop(cache.core().store.stamp(&key, seen, head, None).await) })
     }
 
     /// Says in the store that a load failed, so that the next one waits a little. True if the value is
@@ -123,7 +123,7 @@ impl Hold {
             let until = self.left().saturating_sub(core.options.stale_backoff);
             let claim = if self.end.is_some() { Claim::Resting } else { Claim::None };
             let head = record::claimed(self.prefix, claim, until);
-            core.timed(core.store.stamp(&self.key, self.prefix, head)).await
+            core.timed(core.store.stamp(&self.key, self.prefix, head, None)).await
         };
         // Cancel: `Drop` takes the claim back, so the next call tries at once.
         if kept.is_ok() {
@@ -165,7 +165,7 @@ impl Drop for Hold {
             Undo::Unclaim => background::run(async move {
                 let head = record::claimed(prefix, Claim::None, Duration::ZERO);
                 let core = cache.core();
-                drop(core.timed(core.store.stamp(&key, prefix, head)).await);
+                drop(core.timed(core.store.stamp(&key, prefix, head, None)).await);
             }),
         }
     }

@@ -207,7 +207,7 @@ impl Lead {
         }
         let now = Instant::now();
         let stale =
-            self.stale.take().filter(|hit| kept != Some(false) && hit.end.is_none_or(|end| now < end));
+            self.stale.take().filter(|hit| kept != Some(false) && hit.end().is_none_or(|end| now < end));
         if stale.is_some() {
             books.count(|book| &book.stale_served);
             debug!(target: "cache_aside", key = %self.ask.key, "the function failed: answered with the stale value");

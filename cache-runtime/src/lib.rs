@@ -25,6 +25,7 @@ mod hold;
 mod invalidate;
 mod key;
 mod lead;
+mod lent;
 mod manager;
 mod place;
 mod policy;

@@ -8,11 +8,18 @@
 //! m::get_user::{{closure}}::__site::{{closure}}        m::get_user::__site
 //! <m::B<'_, i32> as m::Repo>::find::{{closure}}        <m::B<i32> as m::Repo>::find
 //! (alloc::string::String, &'_ std::path::Path)         (core::string::String,&core::path::Path)
+//! m::get_user::__cache_aside_body::part                m::get_user::part
+//! m::B<_>::__cache_aside_body_of_find::part            m::B<_>::find::part
 //! ```
 //!
 //! Two closures of one function come out alike, and so do the items inside them.
 
 use std::iter::Peekable;
+
+/// Where `#[cache(refresh_ahead = ..)]` and `#[cache(timeout = ..)]` put the body of a function, and of
+/// a method. The options may come and go without a change of the keys of functions in that body.
+const BODY: &str = "__cache_aside_body";
+const BODY_OF: &str = "__cache_aside_body_of_";
 
 /// The text that counts.
 pub(crate) fn normalise(type_name: &str) -> String {
@@ -20,9 +27,10 @@ pub(crate) fn normalise(type_name: &str) -> String {
     let mut kept: Vec<&str> = Vec::new();
     while let Some(token) = tokens.next() {
         let inside_path = kept.last() == Some(&"::");
+        let token = token.strip_prefix(BODY_OF).filter(|name| !name.is_empty()).unwrap_or(token);
         match token {
             // A path segment goes with one of its separators.
-            _ if is_compiler_made(token) => {
+            _ if is_made(token) => {
                 if inside_path {
                     kept.pop();
                 } else {
@@ -89,9 +97,9 @@ fn join(tokens: &[&str]) -> String {
     text
 }
 
-/// `{{closure}}`, `{closure#0}`, `{impl#3}`.
-fn is_compiler_made(token: &str) -> bool {
-    token.len() > 1 && token.starts_with('{')
+/// `{{closure}}`, `{closure#0}`, `{impl#3}`, and the one that we make.
+fn is_made(token: &str) -> bool {
+    (token.len() > 1 && token.starts_with('{')) || token == BODY
 }
 
 /// `'_`, `'a`; not `'a'`, a `char` among const parameters.
@@ -334,6 +342,11 @@ mod tests {
             ("m::{impl#3}::f::{closure#0}", "m::f"),
             ("{{closure}}::f", "f"),
             ("{{closure}}", ""),
+            ("m::f::{{closure}}::__cache_aside_body::{{closure}}::g::__site", "m::f::g::__site"),
+            ("m::f::__cache_aside_body<i32>::{{closure}}", "m::f<i32>"),
+            ("m::Zoo<_>::__cache_aside_body_of_find::{{closure}}::g", "m::Zoo<_>::find::g"),
+            ("m::Zoo<m::A>::__cache_aside_body_of_find<i32>::{{closure}}", "m::Zoo<m::A>::find<i32>"),
+            ("m::__cache_aside_body_of_", "m::__cache_aside_body_of_"),
             ("B<'_>", "B"),
             ("B<'_, i32>", "B<i32>"),
             ("B<'a, 'b, i32>", "B<i32>"),

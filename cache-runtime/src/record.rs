@@ -79,12 +79,13 @@ pub(crate) struct Value {
 }
 
 impl Value {
-    /// Who is at work on it while so much of the key's life is left.
-    pub(crate) fn claim(&self, left: Duration) -> Claim {
-        let until = u128::from(self.claim & !RESTING);
+    /// Who is at work on it while so much of the key's life is left. A claim that would hold for longer
+    /// than any is meant to is none: somebody gave the key a longer life.
+    pub(crate) fn claim(&self, left: Duration, longest: Duration) -> Claim {
+        let until = Duration::from_millis(self.claim & !RESTING);
         match self.claim {
             0 => Claim::None,
-            _ if left.as_millis() <= until => Claim::None,
+            _ if left <= until || left.saturating_sub(until) > longest => Claim::None,
             claim if claim & RESTING == 0 => Claim::Held,
             _ => Claim::Resting,
         }
@@ -311,11 +312,11 @@ mod tests {
             let head = claimed(prefix, claim, ms(100));
             whole[..head.len()].copy_from_slice(&head);
             let Found::Value(value) = read(Bytes::from(whole)) else { panic!("not a value") };
-            [value.claim(ms(101)), value.claim(ms(100))]
+            [value.claim(ms(101), ms(9)), value.claim(ms(100), ms(9)), value.claim(ms(110), ms(9))]
         };
-        assert_eq!(with(Claim::None), [Claim::None; 2]);
-        assert_eq!(with(Claim::Held), [Claim::Held, Claim::None]);
-        assert_eq!(with(Claim::Resting), [Claim::Resting, Claim::None]);
+        assert_eq!(with(Claim::None), [Claim::None; 3]);
+        assert_eq!(with(Claim::Held), [Claim::Held, Claim::None, Claim::None]);
+        assert_eq!(with(Claim::Resting), [Claim::Resting, Claim::None, Claim::None]);
         assert_eq!(grace(&record), ms(11));
         assert_eq!(grace(&record[..HEADER]), ms(11));
         assert_eq!(grace(&token(fresh(Kind::Lease))), ms(0));

@@ -52,8 +52,9 @@ pub(crate) struct Hit {
     pub(crate) is_none: bool,
     pub(crate) origin: Origin,
     pub(crate) age: Age,
-    /// When the key expires, if that was asked and it does.
-    pub(crate) end: Option<Instant>,
+    /// What was left of the key's life when it was looked at, if that was asked and it ends.
+    pub(crate) left: Option<Duration>,
+    seen: Option<Instant>,
 }
 
 /// How a value stands to its time to live.
@@ -119,8 +120,13 @@ impl Hit {
         }
     }
 
+    /// When the key expires, if that was asked and it does.
+    pub(crate) fn end(&self) -> Option<Instant> {
+        Some(self.seen? + self.left?)
+    }
+
     fn fresh(payload: Bytes, is_none: bool, origin: Origin) -> Self {
-        Self { payload, is_none, origin, age: Age::Fresh, end: None }
+        Self { payload, is_none, origin, age: Age::Fresh, left: None, seen: None }
     }
 
     /// What another caller's load published.
@@ -156,7 +162,7 @@ impl Sight {
 
     fn read(bytes: Bytes, life: Life, ask: &Ask, core: &Core) -> Self {
         match record::read(bytes) {
-            Found::Value(value) => Self::of_value(value, life, ask),
+            Found::Value(value) => Self::of_value(value, life, ask, core.options.longest_claim()),
             Found::Lease(prefix) if core.orphans.has(&prefix) => Self::Dead(prefix),
             Found::Lease(prefix) | Found::Put(prefix) => Self::Busy(prefix),
             Found::Torn(prefix) => Self::Dead(prefix),
@@ -168,7 +174,7 @@ impl Sight {
         }
     }
 
-    fn of_value(value: Value, life: Life, ask: &Ask) -> Self {
+    fn of_value(value: Value, life: Life, ask: &Ask, longest_claim: Duration) -> Self {
         let (prefix, head) = (value.prefix, value.head);
         if head.identity != ask.identity {
             return Self::Stranger(prefix);
@@ -184,10 +190,10 @@ impl Sight {
             Life::Unasked => None,
             Life::Left(left) => left,
         };
-        let rest = left.map(|left| (value.claim(left), left.saturating_sub(value.grace())));
+        let rest = left.map(|left| (value.claim(left, longest_claim), left.saturating_sub(value.grace())));
         let is_none = head.flags & record::FLAG_NONE != 0;
         let mut hit = Hit::fresh(value.payload, is_none, Origin::Store(prefix));
-        hit.end = left.map(|left| Instant::now() + left);
+        (hit.left, hit.seen) = (left, left.map(|_| Instant::now()));
         let Some((claim, fresh)) = rest else { return Self::Hit(hit) };
         if fresh.is_zero() && head.grace_ms > 0 {
             hit.age = Age::Stale;

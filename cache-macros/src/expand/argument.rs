@@ -57,7 +57,7 @@ fn always_fits(item: &FnItem, arg: &Ident) -> bool {
         .any(|param| matches!(&param.pat, Pat::Ident(pat) if pat.ident == *arg) && is_plain(&param.ty))
 }
 
-fn is_plain(ty: &Type) -> bool {
+pub(super) fn is_plain(ty: &Type) -> bool {
     const NAMES: [&str; 18] = [
         "bool", "char", "u8", "u16", "u32", "u64", "u128", "usize", "i8", "i16", "i32", "i64", "i128",
         "isize", "f32", "f64", "str", "String",

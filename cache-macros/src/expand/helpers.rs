@@ -39,7 +39,7 @@ pub(super) fn beside(p: &TokenStream, site: &Site, item: &FnItem) -> TokenStream
 }
 
 /// Lints that speak of the user's own types and names in code that the user did not write.
-fn allow() -> TokenStream {
+pub(super) fn allow() -> TokenStream {
     made! {
         #[allow(
             dead_code,

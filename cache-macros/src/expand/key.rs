@@ -3,7 +3,7 @@
 use super::{argument, duration, made, spanned};
 use crate::item::FnItem;
 use crate::site::{Hashed, Helpers, Key, Part, Site, is_reference};
-use crate::values::{Flight, Jitter};
+use crate::values::{Ahead, Flight, Jitter};
 use proc_macro2::{Ident, Literal, Span, TokenStream};
 use quote::{ToTokens, format_ident, quote_spanned};
 use syn::ext::IdentExt;
@@ -107,6 +107,24 @@ fn constants(p: &TokenStream, site: &Site, item: &FnItem) -> TokenStream {
             }
         };
         constants.extend(made!(.jitter(#p::Jitter::#jitter)));
+    }
+    if let Some(ahead) = &site.refresh_ahead {
+        let ahead = match ahead {
+            Ahead::Percent(percent) => made!(Percent(#percent)),
+            Ahead::UpTo(most) => {
+                let most = duration(most.time);
+                made!(UpTo(#most))
+            }
+        };
+        constants.extend(made!(.refresh_ahead(#p::Ahead::#ahead)));
+    }
+    if let Some(grace) = &site.stale_if_error {
+        let grace = duration(grace.time);
+        constants.extend(made!(.stale_if_error(#grace)));
+    }
+    if let Some(timeout) = &site.timeout {
+        let timeout = duration(timeout.time);
+        constants.extend(made!(.timeout(#timeout)));
     }
     if !site.keep_none {
         constants.extend(made!(.keep_none(false)));

@@ -106,10 +106,18 @@ impl Store for MemoryStore {
         })
     }
 
-    fn stamp<'a>(&'a self, key: &'a str, seen: Prefix, head: Bytes) -> Reply<'a, bool> {
+    fn stamp<'a>(
+        &'a self,
+        key: &'a str,
+        seen: Prefix,
+        head: Bytes,
+        most: Option<Duration>,
+    ) -> Reply<'a, bool> {
         reply(move || {
             let mut shard = self.shard(key);
-            let Some(Slot { value, end }) = shard.seen(key, &seen) else {
+            let slot =
+                shard.seen(key, &seen).filter(|slot| most.is_none_or(|most| slot.left() <= Some(most)));
+            let Some(Slot { value, end }) = slot else {
                 return false;
             };
             let rest = value.get(head.len()..).unwrap_or_default();
@@ -271,13 +279,14 @@ mod tests {
         assert_eq!(ok(store.acquire("k", lease(mine), secs(3))), None);
         assert_eq!(ok(store.acquire("k", lease(other), secs(3))), Some(lease(mine)));
         assert!(!ok(store.swap("k", other, "x".into(), Some(secs(3)))));
-        assert!(!ok(store.stamp("k", other, "x".into())));
+        assert!(!ok(store.stamp("k", other, "x".into(), None)));
         assert!(!ok(store.extend("k", other, secs(9))) && !ok(store.release("k", other)));
         assert_eq!(ok(store.get("k")), Some(lease(mine)));
 
         let value = [&mine[..], b"head|rest"].concat();
         assert!(ok(store.swap("k", mine, value.into(), Some(secs(60)))));
-        assert!(ok(store.stamp("k", mine, [&other[..], b"HEAD"].concat().into())));
+        assert!(!ok(store.stamp("k", mine, "x".into(), Some(secs(50)))), "it has more to live");
+        assert!(ok(store.stamp("k", mine, [&other[..], b"HEAD"].concat().into(), None)));
         assert_eq!(ok(store.get("k")).unwrap(), [&other[..], b"HEAD|rest"].concat());
         assert!(matches!(ok(store.expiry("k")), Expiry::In(left) if left > secs(50)));
         assert!(ok(store.extend("k", other, secs(90))));
@@ -328,7 +337,7 @@ mod tests {
         let (store, lease) = (MemoryStore::new(4096), fresh(Kind::Lease));
         for n in 0..100 {
             ok(store.acquire(&n.to_string(), Bytes::copy_from_slice(&lease), secs(9)));
-            ok(store.stamp(&n.to_string(), lease, vec![1; 500].into()));
+            ok(store.stamp(&n.to_string(), lease, vec![1; 500].into(), None));
             assert!(weight(&store) <= 4096);
         }
     }

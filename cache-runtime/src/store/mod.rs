@@ -53,7 +53,7 @@ pub(crate) fn fresh_for(head: &[u8], left: Option<Duration>) -> Expiry {
     }
 }
 
-/// A value and what is left of its life; none: it never ends.
+/// A value and what is left of its life; none: it never ends, or that isn't known.
 pub(crate) type Aged = (Bytes, Option<Duration>);
 
 /// Where bytes are kept.
@@ -67,8 +67,8 @@ pub(crate) trait Store: Debug + Send + Sync + 'static {
     /// The bytes under `key`.
     fn get<'a>(&'a self, key: &'a str) -> Reply<'a, Option<Bytes>>;
 
-    /// The bytes under `key`, and what is left of its life, in one round trip. A writer in between may
-    /// make the life that of a newer value.
+    /// What was left of the life of `key`, and then the bytes under it, in one round trip: the life is
+    /// never longer than that of these bytes.
     fn get_aged<'a>(&'a self, key: &'a str) -> Reply<'a, Option<Aged>>;
 
     /// Puts `lease` under `key` if nothing is there; gives back what was there.
@@ -83,8 +83,15 @@ pub(crate) trait Store: Debug + Send + Sync + 'static {
         life: Option<Duration>,
     ) -> Reply<'a, bool>;
 
-    /// Overwrites the head of the value if it starts with `seen`; the rest and the life stay.
-    fn stamp<'a>(&'a self, key: &'a str, seen: Prefix, head: Bytes) -> Reply<'a, bool>;
+    /// Overwrites the head of the value if it starts with `seen`, and has no more than `most` to live;
+    /// the rest and the life stay.
+    fn stamp<'a>(
+        &'a self,
+        key: &'a str,
+        seen: Prefix,
+        head: Bytes,
+        most: Option<Duration>,
+    ) -> Reply<'a, bool>;
 
     /// Gives the key this life if its value starts with `seen`.
     fn extend<'a>(&'a self, key: &'a str, seen: Prefix, life: Duration) -> Reply<'a, bool>;

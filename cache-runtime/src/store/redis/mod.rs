@@ -132,12 +132,12 @@ impl Store for RedisStore {
     fn get_aged<'a>(&'a self, key: &'a str) -> Reply<'a, Option<Aged>> {
         Box::pin(async move {
             let mut both = Pipeline::with_capacity(2);
-            both.cmd("GET").arg(key).cmd("PTTL").arg(key);
-            let [value, left] = self.link.ask_many(&both).await?;
+            both.cmd("PTTL").arg(key).cmd("GET").arg(key);
+            let [left, value] = self.link.ask_many(&both).await?;
             let value = self.link.expect(bytes_of(value?))?;
             let left = self.link.expect(life_of(&left?))?;
-            // Gone between the two: then nothing of it is left.
-            Ok(value.map(|value| (value, left.unwrap_or(Some(Duration::ZERO)))))
+            // It came between the two: its whole life is to come.
+            Ok(value.map(|value| (value, left.flatten())))
         })
     }
 
@@ -162,8 +162,17 @@ impl Store for RedisStore {
         })
     }
 
-    fn stamp<'a>(&'a self, key: &'a str, seen: Prefix, head: Bytes) -> Reply<'a, bool> {
-        Box::pin(async move { self.flag(&STAMP, key, &[&seen, &head]).await })
+    fn stamp<'a>(
+        &'a self,
+        key: &'a str,
+        seen: Prefix,
+        head: Bytes,
+        most: Option<Duration>,
+    ) -> Reply<'a, bool> {
+        Box::pin(async move {
+            let most = most.map(|most| millis(most).to_string()).unwrap_or_default();
+            self.flag(&STAMP, key, &[&seen, &head, most.as_bytes()]).await
+        })
     }
 
     fn extend<'a>(&'a self, key: &'a str, seen: Prefix, life: Duration) -> Reply<'a, bool> {

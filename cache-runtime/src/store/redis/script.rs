@@ -25,9 +25,10 @@ pub(super) static SWAP: Script = Script::new(
      return 1",
 );
 
-/// seen, head: overwrites the head; `SETRANGE` keeps the life.
+/// seen, head, the most that may be left in ms or nothing: overwrites the head; `SETRANGE` keeps the life.
 pub(super) static STAMP: Script = Script::new(
     "if redis.call('GETRANGE', KEYS[1], 0, 19) ~= ARGV[1] then return 0 end
+     if ARGV[3] ~= '' and redis.call('PTTL', KEYS[1]) > tonumber(ARGV[3]) then return 0 end
      redis.call('SETRANGE', KEYS[1], 0, ARGV[2])
      return 1",
 );
