@@ -59,9 +59,9 @@ impl Call {
 
     /// Makes the key, unless the cache isn't used.
     #[must_use]
-    pub fn key(mut self, build: impl FnOnce(KeyMaker<'_>) -> Key) -> Self {
+    pub fn key(mut self, build: impl FnOnce(KeyMaker) -> Key) -> Self {
         if self.when {
-            self.key = Some(build(KeyMaker { at: &self.at }).0);
+            self.key = Some(build(KeyMaker).name(&self.at));
         }
         self
     }

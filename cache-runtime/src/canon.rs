@@ -86,6 +86,12 @@ const INLINE: usize = 128;
 /// Stands for the length of a text when the length itself follows in eight bytes.
 const LONG: u8 = 0xff;
 
+impl fmt::Debug for Buf {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Buf").field("len", &self.len).finish_non_exhaustive()
+    }
+}
+
 impl Buf {
     #[inline]
     pub(crate) const fn new() -> Self {

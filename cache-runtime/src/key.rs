@@ -17,9 +17,56 @@ pub(crate) const LONGEST: usize = 4096;
 /// 128 bits that name whose entry it is.
 pub(crate) type Identity = [u8; 16];
 
-/// The key of one call, without the namespace.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Key(pub(crate) Result<NamedKey, KeyFault>);
+/// The key of one call, not yet spelled out.
+#[derive(Debug)]
+pub struct Key(Made);
+
+/// What a key is made of.
+#[derive(Debug)]
+enum Made {
+    /// The canonical arguments, to be hashed.
+    Hashed(Buf),
+    /// A text, and the canonical encoding of what it was made of.
+    Explicit(String, Buf),
+    Fault(KeyFault),
+}
+
+impl Key {
+    /// What tells this call from others of its function, and its instances from one another.
+    pub(crate) fn arguments(&self) -> Option<&[u8]> {
+        match &self.0 {
+            Made::Hashed(words) | Made::Explicit(_, words) => Some(words.as_slice()),
+            Made::Fault(_) => None,
+        }
+    }
+
+    /// Spells it out, without the namespace.
+    pub(crate) fn name(self, at: &At) -> Result<NamedKey, KeyFault> {
+        let (text, words) = match self.0 {
+            Made::Hashed(words) => (None, words),
+            Made::Explicit(text, _) if text.is_empty() => return Err(KeyFault::Empty),
+            Made::Explicit(text, words) => (Some(text), words),
+            Made::Fault(fault) => return Err(fault),
+        };
+        let place = at.place();
+        let hash = blake3::keyed_hash(&place.0, words.as_slice());
+        let text = text.unwrap_or_else(|| {
+            let prefix = match at.site.shape {
+                Shape::Hashed(prefix) => prefix,
+                Shape::Template(_) | Shape::Built => None,
+            };
+            let mut text = hashed_stem(prefix, at.site.name);
+            push_hex(&mut text, &place.0[..4]);
+            push_hex(&mut text, &hash.as_bytes()[..12]);
+            text
+        });
+        Ok(NamedKey { text, identity: identity(&hash.as_bytes()[12..28]) })
+    }
+
+    fn fault(error: &impl ToString) -> Self {
+        Self(Made::Fault(KeyFault::Argument(error.to_string())))
+    }
+}
 
 /// A key and whose it is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -66,36 +113,25 @@ impl std::fmt::Debug for Piece<'_> {
 
 /// Makes the key of one call.
 #[derive(Debug)]
-pub struct KeyMaker<'a> {
-    pub(crate) at: &'a At,
-}
+pub struct KeyMaker;
 
-impl KeyMaker<'_> {
+impl KeyMaker {
     /// From the kept arguments and the type parameters that count.
     pub fn hashed<A: Serialize + ?Sized>(self, types: &[&'static str], args: &A) -> Key {
         let mut words = Buf::new();
         for name in types {
             words.push(&type_digest(name));
         }
-        if let Err(error) = canon::encode(args, &mut words) {
-            return Key(Err(KeyFault::Argument(error.to_string())));
+        match canon::encode(args, &mut words) {
+            Ok(()) => Key(Made::Hashed(words)),
+            Err(error) => Key::fault(&error),
         }
-        let place = self.at.place();
-        let prefix = match self.at.site.shape {
-            Shape::Hashed(prefix) => prefix,
-            Shape::Template(_) | Shape::Built => None,
-        };
-        let hash = blake3::keyed_hash(&place.0, words.as_slice());
-        let mut text = hashed_stem(prefix, self.at.site.name);
-        push_hex(&mut text, &place.0[..4]);
-        push_hex(&mut text, &hash.as_bytes()[..12]);
-        Key(Ok(NamedKey { text, identity: identity(&hash.as_bytes()[12..28]) }))
     }
 
     /// From a template.
     pub fn template(self, pieces: &[Piece<'_>]) -> Key {
         let Ok(text) = join(pieces) else {
-            return Key(Err(KeyFault::Argument("its `Display` failed".to_owned())));
+            return Key::fault(&"its `Display` failed");
         };
         // `{a}-{b}` gives one text for ("x-y", "z") and ("x", "y-z"): the values one by one tell them apart.
         let values: Vec<String> = pieces
@@ -106,26 +142,22 @@ impl KeyMaker<'_> {
                 Piece::Rendered(value) => Some((*value).to_owned()),
             })
             .collect();
-        self.explicit(text, &values)
+        explicit(text, &values)
     }
 
     /// As built by hand.
     pub fn built(self, key: impl Into<String>) -> Key {
         let text = key.into();
         let named = text.clone();
-        self.explicit(text, &named)
+        explicit(text, &named)
     }
+}
 
-    fn explicit<A: Serialize + ?Sized>(self, text: String, named: &A) -> Key {
-        if text.is_empty() {
-            return Key(Err(KeyFault::Empty));
-        }
-        let mut words = Buf::new();
-        if let Err(error) = canon::encode(named, &mut words) {
-            return Key(Err(KeyFault::Argument(error.to_string())));
-        }
-        let hash = blake3::keyed_hash(&self.at.place().0, words.as_slice());
-        Key(Ok(NamedKey { text, identity: identity(&hash.as_bytes()[12..28]) }))
+fn explicit<A: Serialize + ?Sized>(text: String, named: &A) -> Key {
+    let mut words = Buf::new();
+    match canon::encode(named, &mut words) {
+        Ok(()) => Key(Made::Explicit(text, words)),
+        Err(error) => Key::fault(&error),
     }
 }
 
