@@ -582,3 +582,49 @@ fn a_sorted_set_is_what_to_take_for_a_set() {
     let tags = |order: [&str; 3]| get::cache_key(order.map(str::to_owned).into()).unwrap();
     assert_eq!(tags(["a", "b", "c"]), tags(["c", "a", "b"]));
 }
+
+/// `refresh_ahead` and `timeout` move the body into a function of its own. Two blocks of one function
+/// are one place, so all else is equal here.
+#[tokio::test]
+async fn what_stands_in_a_body_keeps_its_key_when_that_body_moves() {
+    macro_rules! keys {
+        ($($options:tt)*) => {{
+            macro_rules! inner {
+                () => {{
+                    #[cache]
+                    async fn inner(id: u64) -> u64 {
+                        id
+                    }
+                    struct Inner;
+                    impl Inner {
+                        #[cache(skip(self))]
+                        async fn method(&self, id: u64) -> u64 {
+                            id
+                        }
+                    }
+                    assert_eq!(inner(1).await + Inner.method(2).await, 3);
+                    [inner::cache_key(1).unwrap(), Inner::method_cache_key(1).unwrap()]
+                }};
+            }
+            #[cache($($options)*, when = false)]
+            async fn outer<T: Default + Serialize + Send + 'static>(value: T) -> [String; 2] {
+                drop(value);
+                inner!()
+            }
+            #[derive(Clone)]
+            struct Outer<T>(T);
+            impl<T: Clone + Send + Sync + 'static> Outer<T> {
+                #[cache($($options)*, when = false, skip(self))]
+                async fn r#match(&self) -> [String; 2] {
+                    let _ = &self.0;
+                    inner!()
+                }
+            }
+            [outer(1_u8).await, Outer(1_u8).r#match().await]
+        }};
+    }
+    let plain = keys!(ttl = 60);
+    assert_eq!(keys!(ttl = 60, refresh_ahead = "10%"), plain);
+    assert_eq!(keys!(ttl = 60, stale_if_error = "1h", timeout = 0), plain);
+    assert_ne!(plain[0], plain[1]);
+}

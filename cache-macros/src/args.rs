@@ -201,7 +201,7 @@ mod tests {
             (quote!(refresh_ahead = "0s"), "zero `refresh_ahead`"),
             (quote!(refresh_ahead = "0%"), "from `\"1%\"` to `\"99%\"`"),
             (quote!(refresh_ahead = "100%"), "from `\"1%\"` to `\"99%\"`"),
-            (quote!(refresh_ahead = |value| value.ahead), "`60`, `\"30s\"` or `\"20%\"`"),
+            (quote!(refresh_ahead = |value| value.ahead), "= 60`, `\"30s\"` or `\"20%\"`"),
             (quote!(stale_if_error = GRACE), "takes a fixed time: write `stale_if_error = \"1h\"`"),
             (quote!(stale_if_error = |value| value.grace), "takes a fixed time"),
             (quote!(stale_if_error = true), "whole seconds"),

@@ -57,7 +57,8 @@ pub(crate) fn cache(site: &Site, item: &FnItem) -> TokenStream {
     let lives = lives(site);
     let call = key::call(&p, site, item, key::Scope::Wrapper);
     let judge = judge(&p, site, site.unless.as_ref());
-    let statements = made!(#kind #assert #fit #checks #lives #call);
+    let (portable, carry) = if site.outlives() { owned::result(&p, &returns) } else { Default::default() };
+    let statements = made!(#kind #assert #portable #fit #carry #checks #lives #call);
     let wrapper = if site.outlives() {
         owned::wrapper(&p, site, item, &statements, &judge)
     } else {

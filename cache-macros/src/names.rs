@@ -1,8 +1,9 @@
 //! Which names occur in tokens that nobody parsed.
 
-use proc_macro2::{Ident, TokenStream, TokenTree};
-use quote::ToTokens;
+use proc_macro2::{Group, Ident, Spacing, TokenStream, TokenTree};
+use quote::{ToTokens, TokenStreamExt};
 use std::collections::BTreeSet;
+use syn::ExprClosure;
 use syn::ext::IdentExt;
 
 /// Names and lifetimes (`'a`) in a type or bound.
@@ -20,13 +21,22 @@ pub(crate) fn in_expr(tokens: impl ToTokens) -> BTreeSet<String> {
     names
 }
 
-/// Where a name occurs first, as [`in_expr`] finds it; nowhere if a format string captures it.
-pub(crate) fn find(tokens: TokenStream, name: &str) -> Option<Ident> {
+/// Names that a closure may read from around it.
+pub(crate) fn in_closure(closure: &ExprClosure) -> BTreeSet<String> {
+    &in_expr(values(closure.body.to_token_stream())) - &in_type(&closure.inputs)
+}
+
+/// Where a closure reads a name first; nowhere if only a format string captures it.
+pub(crate) fn find(closure: &ExprClosure, name: &str) -> Option<Ident> {
+    find_in(values(closure.body.to_token_stream()), name)
+}
+
+fn find_in(tokens: TokenStream, name: &str) -> Option<Ident> {
     let mut before = ' ';
     for token in tokens {
         match &token {
             TokenTree::Group(group) => {
-                if let Some(found) = find(group.stream(), name) {
+                if let Some(found) = find_in(group.stream(), name) {
                     return Some(found);
                 }
             }
@@ -41,6 +51,23 @@ pub(crate) fn find(tokens: TokenStream, name: &str) -> Option<Ident> {
         };
     }
     None
+}
+
+/// The tokens without what stands before a `::`: no value has such a name.
+fn values(tokens: TokenStream) -> TokenStream {
+    let mut tokens = tokens.into_iter().peekable();
+    let mut kept = TokenStream::new();
+    while let Some(token) = tokens.next() {
+        let before_path = matches!(tokens.peek(), Some(TokenTree::Punct(next)) if next.as_char() == ':' && next.spacing() == Spacing::Joint);
+        match token {
+            TokenTree::Ident(_) if before_path => {}
+            TokenTree::Group(group) => {
+                kept.append(TokenTree::Group(Group::new(group.delimiter(), values(group.stream()))));
+            }
+            token => kept.append(token),
+        }
+    }
+    kept
 }
 
 enum Before {
@@ -111,6 +138,23 @@ mod tests {
     fn fields_and_paths_are_no_names() {
         let names = in_expr(quote!(id.ttl + a::b(&r#type, ..limit) + self.x));
         assert_eq!(list(&names), ["a", "id", "limit", "self", "type"]);
+    }
+
+    #[test]
+    fn a_closure_reads_what_it_does_not_name_itself() {
+        let closure = syn::parse_quote!(
+            |value: &Found| value.len() > limit && format!("{least}") == self::most(crate::x, name.id)
+        );
+        assert_eq!(list(&in_closure(&closure)), ["format", "least", "limit", "name"]);
+    }
+
+    #[test]
+    fn a_name_is_found_where_it_is_read() {
+        let found = |body: TokenStream| find(&syn::parse_quote!(|value| #body), "limit").is_some();
+        assert!(found(quote!(value.limit(b::limit, (limit)))));
+        assert!(found(quote!(value > limit.0)));
+        assert!(!found(quote!(value.limit(b::limit, limit::most()))));
+        assert!(!found(quote!(format!("{limit}"))));
     }
 
     #[test]

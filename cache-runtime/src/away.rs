@@ -35,9 +35,9 @@ type Away<R> = Pin<Box<dyn Future<Output = R> + Send>>;
 pub async fn call_owned<K, R, A, H, F, B, J>(call: Call, _kind: K, args: A, here: H, away: B, judge: J) -> R
 where
     K: Kind<R> + 'static,
-    K::Value: Serialize + DeserializeOwned + Send,
-    K::Error: Send,
-    R: Send + 'static,
+    K::Value: Serialize + DeserializeOwned + Send + 'static,
+    K::Error: Send + 'static,
+    R: 'static,
     H: FnOnce(A) -> F,
     F: Future<Output = R>,
     B: FnOnce(A) -> Away<R>,
@@ -59,8 +59,8 @@ where
         Entered::Load(lead) => lead,
     };
     let Some((patience, stale)) = lead.patience() else {
-        let outcome = lead.drive_caught(pin!(here(args))).await;
-        return finish::<K, R, J>(lead, outcome, judge).await;
+        let outcome = lead.drive_caught(pin!(here(args))).await.map(K::split);
+        return K::join(finish(lead, outcome, judge).await);
     };
     let decode = |hit: &Hit| codec::decode::<K::Value>(&hit.payload, hit.is_none).ok();
     let Some(ticket) = pass.ticket() else {
@@ -81,7 +81,7 @@ where
     };
     let mut task = spawn(go_on::<K, R, J>(lead, ticket, away(args), judge, end));
     if let Ok(done) = tokio::time::timeout(patience, &mut task).await {
-        return joined(done, || decode(&stale).map(|value| K::join(Ok(value)))).await;
+        return K::join(joined(done, || decode(&stale).map(Ok)).await);
     }
     if let Some(hit) = pass.settle_for(patience, stale).await
         && let Some(value) = decode(&hit)
@@ -91,7 +91,7 @@ where
     }
     let done = task.await;
     drop(waiting);
-    joined(done, || None).await
+    K::join(joined(done, || None).await)
 }
 
 /// Renews a value in the background, if its claim is granted.
@@ -114,7 +114,7 @@ async fn go_on<K, R, J>(
     mut work: Away<R>,
     judge: J,
     end: impl Future<Output = ()>,
-) -> Option<R>
+) -> Option<Result<K::Value, K::Error>>
 where
     K: Kind<R>,
     K::Value: Serialize + DeserializeOwned,
@@ -127,10 +127,11 @@ where
             Poll::Pending => end.as_mut().poll(cx).map(|()| None),
         })
         .await
+        .map(|outcome| outcome.map(K::split))
     };
     drop(work);
     let returned = match outcome {
-        Some(outcome) => Some(finish::<K, R, J>(lead, outcome, judge).await),
+        Some(outcome) => Some(finish(lead, outcome, judge).await),
         None => {
             lead.fail_over().await;
             None

@@ -179,8 +179,8 @@ where
     match enter(&mut pass).await {
         Entered::Value(value, _) => K::join(Ok(value)),
         Entered::Load(mut leader) => {
-            let outcome = leader.drive_caught(pin!(load())).await;
-            finish::<K, R, J>(leader, outcome, judge).await
+            let outcome = leader.drive_caught(pin!(load())).await.map(K::split);
+            K::join(finish(leader, outcome, judge).await)
         }
     }
 }
@@ -208,31 +208,30 @@ pub(crate) async fn enter<V: DeserializeOwned>(pass: &mut Pass<'_>) -> Entered<V
     }
 }
 
-/// What a function ended with: what it returned, or its panic.
-pub(crate) type Outcome<R> = Result<R, Box<dyn Any + Send>>;
+/// What a function ended with: what it returned, taken apart, or its panic.
+pub(crate) type Outcome<V, E> = Result<Result<V, E>, Box<dyn Any + Send>>;
 
 /// Stores what the function returned; if it failed, answers with the stale value where there is one.
-pub(crate) async fn finish<K, R, J>(lead: Box<Lead>, outcome: Outcome<R>, judge: J) -> R
+pub(crate) async fn finish<V, E, J>(lead: Box<Lead>, outcome: Outcome<V, E>, judge: J) -> Result<V, E>
 where
-    K: Kind<R>,
-    K::Value: Serialize + DeserializeOwned,
-    J: FnOnce(&K::Value) -> Fate,
+    V: Serialize + DeserializeOwned,
+    J: FnOnce(&V) -> Fate,
 {
-    let failed = match outcome.map(K::split) {
+    let failed = match outcome {
         Ok(Ok(value)) => {
             let fate = judge(&value);
             lead.fill(&value, fate).await;
-            return K::join(Ok(value));
+            return Ok(value);
         }
         Ok(Err(error)) => Ok(error),
         Err(panic) => Err(panic),
     };
     let stale = lead.fail_over().await;
     if let Some(value) = stale.and_then(|hit| codec::decode(&hit.payload, hit.is_none).ok()) {
-        return K::join(Ok(value));
+        return Ok(value);
     }
     match failed {
-        Ok(error) => K::join(Err(error)),
+        Ok(error) => Err(error),
         Err(panic) => resume_unwind(panic),
     }
 }

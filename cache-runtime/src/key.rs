@@ -33,6 +33,7 @@ enum Made {
 
 impl Key {
     /// What tells this call from others of its function, and its instances from one another.
+    #[cfg_attr(not(test), expect(dead_code))]
     pub(crate) fn arguments(&self) -> Option<&[u8]> {
         match &self.0 {
             Made::Hashed(words) | Made::Explicit(_, words) => Some(words.as_slice()),

@@ -8,7 +8,7 @@ pub use crate::error::CacheError;
 pub use crate::events::Stats;
 pub use crate::invalidate::{On, Plan, invalidate};
 pub use crate::key::{Key, KeyMaker, Piece, render};
-pub use crate::lent::{Lent, UnfitLent};
+pub use crate::lent::{Carry, Lent, Portable, UnfitCarry, UnfitLent, assert_portable};
 pub use crate::policy::{Ahead, Fate, Jitter, SingleFlight};
 pub use crate::site::{At, Shape, Site};
 pub use crate::unfit::{Arg, Fit, UnfitArg, UnfitReturn};

@@ -104,12 +104,12 @@ fn closures(option: &Ident, args: &CacheArgs, item: &FnItem, errors: &mut Errors
         Life::Fixed(..) | Life::Before(_) => None,
     });
     for closure in lives.chain(args.unless.as_ref().map(|unless| &unless.value)) {
-        let own = names::in_type(closure.inputs.to_token_stream());
-        let reads = names::in_expr(&closure.body);
-        for name in lent.iter().filter(|name| reads.contains(*name) && !own.contains(*name)) {
+        for name in &lent & &names::in_closure(closure) {
+            let body = closure.body.to_token_stream();
+            // A format string captures it: then the whole body is shown.
+            let place = names::find(closure, &name).map_or(body, Ident::into_token_stream);
             errors.at(
-                names::find(closure.body.to_token_stream(), name)
-                    .map_or_else(|| closure.body.to_token_stream(), |ident| ident.to_token_stream()),
+                place,
                 format!("with `{option}` this closure outlives the call, which `{name}` cannot: take an owned type, or ask the value alone"),
             );
         }
@@ -155,4 +155,143 @@ impl<'ast> Visit<'ast> for Find {
     // Their elided lifetimes are bound by them.
     fn visit_type_fn_ptr(&mut self, _: &'ast TypeFnPtr) {}
     fn visit_parenthesized_generic_arguments(&mut self, _: &'ast ParenthesizedGenericArguments) {}
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use quote::quote;
+
+    fn mistakes(args: TokenStream, item: TokenStream) -> Vec<String> {
+        let mut errors = Errors::default();
+        let args = CacheArgs::parse(args, &mut errors);
+        let item = syn::parse2(item).unwrap_or_else(|error| panic!("{error}"));
+        owned(&args, &item, &mut errors);
+        let errors = errors.finish().err().into_iter().flatten();
+        errors.map(|error| error.to_string()).collect()
+    }
+
+    fn of_params(params: &TokenStream) -> Vec<String> {
+        mistakes(quote!(refresh_ahead = 5), quote!(async fn f<'a, T>(#params) -> u8 {}))
+    }
+
+    #[test]
+    fn arguments_that_cannot_outlive_the_call() {
+        for (params, says) in [
+            (quote!(x: &mut u8), "a `&mut` cannot"),
+            (quote!(x: (&mut u8)), "a `&mut` cannot"),
+            (quote!(&mut self), "`&mut self` cannot"),
+            (quote!(self: &mut Self), "a `&mut` cannot"),
+            (quote!(self: Pin<&mut Self>), "a borrow inside a type"),
+            (quote!((a, b): (u8, u8)), "give this one a name"),
+            (quote!(ref a: u8), "give this one a name"),
+            (quote!(a @ 1..: u8), "give this one a name"),
+            (quote!(x: &dyn Find), "take an `Arc<dyn Find>`"),
+            (quote!(x: &(dyn Find + Sync)), "take an `Arc<dyn Find + Sync>`"),
+            (quote!(x: Option<&str>), "a borrow inside a type"),
+            (quote!(x: &[&str]), "a borrow inside a type"),
+            (quote!(x: &&str), "a borrow inside a type"),
+            (quote!(x: Cow<'_, str>), "a borrow inside a type"),
+            (quote!(x: Text<'a>), "a borrow inside a type"),
+            (quote!(x: impl Tr + 'a), "a borrow inside a type"),
+            (quote!(x: impl Iterator<Item = &'a u8>), "a borrow inside a type"),
+            (quote!(x: Box<dyn for<'b> Tr<'b, 'a>>), "a borrow inside a type"),
+        ] {
+            let shown = params.to_string();
+            let found = of_params(&params);
+            assert_eq!(found.len(), 1, "{shown}: {found:?}");
+            assert!(found[0].contains(says), "{shown}: {found:?}");
+        }
+    }
+
+    #[test]
+    fn arguments_that_can() {
+        for params in [
+            quote!(&self, a: &str, b: &'a [T], mut c: Option<T>, _: u8),
+            quote!(mut self, a: &'static str, b: Option<&'static [&'static str]>, c: Cow<'static, str>),
+            quote!(self: &Arc<Self>, a: fn(&u8) -> &u8, b: impl Fn(&str) -> &str + 'static),
+            quote!(self: Arc<Self>, a: Box<dyn for<'b> Tr<'b> + 'static>, b: Arc<dyn Find>),
+            quote!(a: &impl Find, b: &(impl Find + ?Sized)),
+        ] {
+            assert_eq!(of_params(&params), Vec::<String>::new());
+        }
+        let without = mistakes(
+            quote!(stale_if_error = 5),
+            quote!(
+                async fn f(&mut self, (a, b): (&u8, &dyn A)) -> u8 {}
+            ),
+        );
+        assert_eq!(without, Vec::<String>::new());
+    }
+
+    #[test]
+    fn results_that_borrow() {
+        for (returns, count) in [
+            (quote!(Cow<'_, str>), 1),
+            (quote!(Result<u8, &str>), 1),
+            (quote!(Result<Option<u8>, Error<'a>>), 1),
+            (quote!(Result<Cow<'static, str>, &'static str>), 0),
+            // Said by the rule of all cached functions.
+            (quote!(&str), 0),
+        ] {
+            let shown = returns.to_string();
+            let found =
+                mistakes(quote!(refresh_ahead = 5), quote!(async fn f<'a>(a: &'a str) -> #returns {}));
+            assert_eq!(found.len(), count, "{shown}: {found:?}");
+            assert!(found.iter().all(|found| found.contains("what it returns")), "{shown}: {found:?}");
+        }
+    }
+
+    #[test]
+    fn a_trait_has_no_room() {
+        let async_trait = quote!(
+            fn f<'life0, 'async_trait>(
+                &'life0 self,
+                a: &mut u8,
+            ) -> Pin<Box<dyn Future<Output = u8> + Send + 'async_trait>> {
+            }
+        );
+        let method = quote!(
+            async fn f(&self, a: &mut u8) -> u8 {}
+        );
+        let like = quote!(
+            async fn f(like: Self) -> u8 {}
+        );
+        let free = quote!(
+            async fn f(id: u8) -> u8 {}
+        );
+        let none = quote!(timeout = 1, helpers = "none");
+        for (args, item, says) in [
+            (quote!(refresh_ahead = 5), async_trait, "call it from here"),
+            (none.clone(), method, "remove `helpers"),
+            (none.clone(), like, "remove `helpers"),
+        ] {
+            let shown = item.to_string();
+            let found = mistakes(args, item);
+            assert_eq!(found.len(), 1, "{shown}: {found:?}");
+            assert!(found[0].contains(says), "{shown}: {found:?}");
+        }
+        assert_eq!(mistakes(none, free), Vec::<String>::new());
+    }
+
+    #[test]
+    fn closures_that_read_what_is_borrowed() {
+        let item = quote!(
+            async fn f(&self, name: &str, limit: u64) -> u64 {}
+        );
+        for (closure, count) in [
+            (quote!(|value| value > limit), 0),
+            (quote!(|name| name > 5), 0),
+            (quote!(|value| value.name() == self::name), 0),
+            (quote!(|value| value == name.len()), 1),
+            (quote!(|value| format!("{name}{value}").is_empty()), 1),
+            (quote!(|value| value > self.limit + name.len()), 2),
+        ] {
+            let shown = closure.to_string();
+            let found = mistakes(quote!(refresh_ahead = 5, unless = #closure), item.clone());
+            assert_eq!(found.len(), count, "{shown}: {found:?}");
+            let found = mistakes(quote!(refresh_ahead = 5, none_ttl = #closure), item.clone());
+            assert_eq!(found.len(), count, "{shown}: {found:?}");
+        }
+    }
 }

@@ -1,12 +1,13 @@
 //! Emits functions whose load may outlive its caller: the body stands in a function of its own, and
 //! what the call only lends is copied when such a load begins.
 
-use super::{argument, made, returns};
+use super::{argument, made, returns, spanned};
 use crate::generics;
-use crate::item::{FnItem, Param};
+use crate::item::FnItem;
 use crate::lent::{lends_self, lent};
 use crate::names;
 use crate::site::{Helpers, Site, plain};
+use crate::values::Life;
 use proc_macro2::{Delimiter, Group, Ident, Span, TokenStream, TokenTree};
 use quote::{ToTokens, format_ident, quote, quote_spanned};
 use std::collections::BTreeSet;
@@ -27,16 +28,20 @@ impl Site {
 /// async fn search(text: &str, page: u64) -> Vec<Hit> {
 ///     async fn __cache_aside_body(text: &str, page: u64) -> Vec<Hit> { BODY }
 ///     fn __cache_aside_away(text: &str, page: u64) -> Pin<Box<dyn Future<Output = Vec<Hit>> + Send>> {
-///         let text = { use P::UnfitLent as _; P::Lent(text).copied() };
-///         Box::pin(async move { __cache_aside_body(text.lend(), page).await })
+///         let arg0 = { P::Lent(text).copied() };
+///         Box::pin(async move { __cache_aside_body(arg0.lend(), page).await })
 ///     }
 ///     ..
+///     P::assert_portable::<_, Vec<Hit>>(kind);
+///     let kind = { use P::UnfitCarry as _; P::Carry::<_, Vec<Hit>>::new(kind).kind() };
+///     ..
+///     let args = (text, page);
 ///     P::call_owned::<_, Vec<Hit>, _, _, _, _, _>(
 ///         call,
 ///         kind,
-///         (text, page),
-///         move |(text, page)| __cache_aside_body(text, page),
-///         move |(text, page)| __cache_aside_away(text, page),
+///         args,
+///         move |(arg0, arg1)| __cache_aside_body(arg0, arg1),
+///         move |(arg0, arg1)| __cache_aside_away(arg0, arg1),
 ///         move |_| P::Fate::new(),
 ///     ).await
 /// }
@@ -54,20 +59,37 @@ pub(super) fn wrapper(
     let FnItem { attrs, vis, inner, .. } = item;
     let returns = returns(item);
     let args = arguments(item);
-    let given = args.iter().map(|arg| &arg.given);
+    // The body takes the argument, a closure over the result reads it afterwards.
+    let asked = asked(site);
+    let given = args.iter().map(|Arg { given, .. }| {
+        if asked.contains(&plain(given)) {
+            let span = Span::mixed_site().located_at(given.span());
+            quote_spanned!(span=> ::core::clone::Clone::clone(&#given))
+        } else {
+            given.to_token_stream()
+        }
+    });
     let names: Vec<_> = args.iter().map(|arg| &arg.name).collect();
     let (body, away) = (Hidden::Body.path(site, item), Hidden::Away.path(site, item));
-    let call = made! {
-        #statements
-        #p::call_owned::<_, #returns, _, _, _, _, _>(
+    // What its bounds miss, the compiler says at the function's name.
+    let span = Span::mixed_site().located_at(item.sig.ident.span());
+    let door = located(p, span);
+    let owned = quote_spanned! {span=>
+        #door::call_owned::<_, #returns, _, _, _, _, _>(
             call,
             kind,
-            (#(#given,)*),
+            args,
             move |(#(#names,)*)| #body(#(#names),*),
             move |(#(#names,)*)| #away(#(#names),*),
             #judge,
         )
         .await
+    };
+    let call = made! {
+        #statements
+        #[allow(clippy::used_underscore_binding)]
+        let args = (#(#given,)*);
+        #owned
     };
     let hidden = [self::body(site, item), self::away(p, site, item, &args)];
     let (inside, beside, expected) = match site.helpers {
@@ -76,6 +98,36 @@ pub(super) fn wrapper(
     };
     let sig = named(item);
     quote!(#(#attrs)* #expected #vis #sig { #inner #(#inside)* #call } #(#beside)*)
+}
+
+fn located(tokens: &TokenStream, at: Span) -> TokenStream {
+    let tokens = tokens.clone().into_iter().map(|mut token| {
+        token.set_span(token.span().located_at(at));
+        token
+    });
+    tokens.collect()
+}
+
+/// Says where the return type can't leave its task; what comes after goes on with a stand-in.
+pub(super) fn result(p: &TokenStream, returns: &TokenStream) -> (TokenStream, TokenStream) {
+    let assert = spanned(returns, |span| quote_spanned!(span=> #p::assert_portable::<_, #returns>(kind);));
+    let carry = made! {
+        let kind = {
+            #[allow(unused_imports)]
+            use #p::UnfitCarry as _;
+            #p::Carry::<_, #returns>::new(kind).kind()
+        };
+    };
+    (assert, carry)
+}
+
+/// What the closures over the result read.
+fn asked(site: &Site) -> BTreeSet<String> {
+    let lives = [&site.ttl, &site.none_ttl].into_iter().flatten().filter_map(|life| match life {
+        Life::After(closure) => Some(closure),
+        Life::Fixed(..) | Life::Before(_) => None,
+    });
+    lives.chain(&site.unless).flat_map(names::in_closure).collect()
 }
 
 /// One argument on its way to the body.
@@ -92,30 +144,36 @@ struct Arg<'a> {
 fn arguments(item: &FnItem) -> Vec<Arg<'_>> {
     let this = item.receiver().map(|receiver| Arg {
         given: Ident::new("self", receiver.self_token.span),
-        name: Ident::new("this", Span::mixed_site()),
+        name: Ident::new("this", Span::mixed_site().located_at(receiver.self_token.span)),
         is_lent: lends_self(receiver),
         ty: None,
     });
     let params = item.params.iter().enumerate().map(|(index, param)| {
-        let name = param.handle(index);
-        Arg { given: name.clone(), name, is_lent: lent(&param.ty).is_some(), ty: Some(&param.ty) }
+        let given = param.handle(index);
+        let name = format_ident!("arg{index}", span = Span::mixed_site().located_at(given.span()));
+        Arg { given, name, is_lent: lent(&param.ty).is_some(), ty: Some(&param.ty) }
     });
     this.into_iter().chain(params).collect()
 }
 
 impl Arg<'_> {
+    /// Whether it is for the compiler to say that it can be copied.
+    fn is_doubtful(&self) -> bool {
+        self.is_lent && !self.ty.is_some_and(argument::is_plain)
+    }
+
     /// ```text
     /// {
     ///     #[diagnostic::on_unimplemented(message = "argument `db` can't be copied: ..", ..)]
     ///     trait Clone {}
     ///     impl<T: ToOwned + ?Sized> Clone for T {}
     ///     fn __copy<T: Clone + ?Sized>(_: &T) {}
-    ///     __copy(db);
+    ///     __copy(&*db);
     /// }
     /// ```
     /// As `argument::checks` asks for `Serialize`.
     fn check(&self, site: &Site) -> Option<TokenStream> {
-        if !self.is_lent || self.ty.is_some_and(argument::is_plain) {
+        if !self.is_doubtful() {
             return None;
         }
         let given = &self.given;
@@ -130,7 +188,7 @@ impl Arg<'_> {
         let note =
             format!("with `{option}` a load may outlive its caller, and needs a copy of what is borrowed");
         let span = Span::mixed_site().located_at(given.span());
-        let ask = quote_spanned!(span=> __copy(#given););
+        let ask = quote_spanned!(span=> __copy(&*#given););
         Some(made!({
             #[diagnostic::on_unimplemented(message = #message, label = #label, note = #note)]
             trait Clone {}
@@ -204,7 +262,7 @@ fn body(site: &Site, item: &FnItem) -> TokenStream {
     tokens.extend(item.body.stream());
     let mut block = Group::new(Delimiter::Brace, tokens);
     block.set_span(item.body.span());
-    quote!(#attrs #[allow(clippy::unused_async)] #items #sig #block)
+    quote!(#attrs #[allow(clippy::too_many_arguments, clippy::unused_async)] #items #sig #block)
 }
 
 /// The body with what it needs for a life of its own.
@@ -221,19 +279,19 @@ fn away(p: &TokenStream, site: &Site, item: &FnItem, args: &[Arg<'_>]) -> TokenS
         Helpers::Beside | Helpers::None => TokenStream::new(),
     };
     let checks = args.iter().filter_map(|arg| arg.check(site));
-    let copies = args.iter().filter(|arg| arg.is_lent).map(|Arg { given, name, .. }| {
-        made! {
-            let #name = {
-                #[allow(unused_imports)]
-                use #p::UnfitLent as _;
-                #p::Lent(#given).copied()
-            };
-        }
+    let copies = args.iter().filter(|arg| arg.is_lent).map(|arg| {
+        let Arg { given, name, .. } = arg;
+        // Only where a check has been made may a stand-in take over.
+        let unfit = arg.is_doubtful().then(|| made!(#[allow(unused_imports)] use #p::UnfitLent as _;));
+        let span = Span::mixed_site().located_at(given.span());
+        let copied = quote_spanned!(span=> #p::Lent(#given).copied());
+        made!(let #name = { #unfit #copied };)
     });
-    let lent = args.iter().map(|Arg { given, name, is_lent, .. }| match is_lent {
-        true => made!(#name.lend()),
-        false => made!(#given),
-    });
+    let lent = args.iter().map(
+        |Arg { given, name, is_lent, .. }| {
+            if *is_lent { made!(#name.lend()) } else { made!(#given) }
+        },
+    );
     let body = Hidden::Body.path(site, item);
     let allow = super::helpers::allow();
     let span = Span::mixed_site().located_at(item.sig.ident.span());
@@ -250,16 +308,17 @@ fn attributes(item: &FnItem) -> TokenStream {
 
 /// What only the attribute reads isn't unused.
 fn uses(site: &Site, item: &FnItem) -> TokenStream {
-    let attribute = &(&site.key_reads() | &site.cache_reads()) | &site.life_reads();
-    let rest = site.when.iter().map(ToTokens::to_token_stream);
-    let rest = rest.chain(site.unless.iter().map(|closure| closure.body.to_token_stream()));
-    let attribute: BTreeSet<String> = rest.flat_map(names::in_expr).chain(attribute).collect();
+    let mut read = &(&site.key_reads() | &site.cache_reads()) | &site.life_reads();
+    read.extend(site.when.iter().flat_map(names::in_expr));
+    read.extend(asked(site));
     let written = names::in_type(item.body.stream());
+    let is_unused = |name: &Ident| {
+        let name = plain(name);
+        read.contains(&name) && !written.contains(&name) && !name.starts_with('_')
+    };
     let this = item.receiver().map(|receiver| Ident::new("self", receiver.self_token.span));
-    let bindings =
-        this.into_iter().chain(item.params.iter().flat_map(|param: &Param| param.bindings.clone()));
-    let only = bindings.filter(|name| attribute.contains(&plain(name)) && !written.contains(&plain(name)));
-    only.map(|name| made!(let _ = &#name;)).collect()
+    let names = this.into_iter().chain(item.bindings().cloned());
+    names.filter(is_unused).map(|name| made!(let _ = &#name;)).collect()
 }
 
 fn is_lint(attr: &Attribute) -> bool {
@@ -285,4 +344,16 @@ fn expected(item: &FnItem) -> Option<TokenStream> {
     let outer = item.attrs.iter().any(|attr| attr.path().is_ident("expect"));
     let inner = names::in_type(&item.inner).contains("expect");
     (outer || inner).then(|| made!(#[allow(unfulfilled_lint_expectations)]))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_expected_is_allowed() {
+        let attrs = lenient(quote!(#![expect(clippy::expect_used, reason = "expect")] #[deny(warnings)]));
+        let made = quote!(#![allow(clippy::expect_used, reason = "expect")] #[deny(warnings)]);
+        assert_eq!(attrs.to_string(), made.to_string());
+    }
 }

@@ -59,7 +59,9 @@ pub mod api {
 
     /// One line.
     #[cache]
-    pub async fn one_line(id: u64) -> u64 { id }
+    pub async fn one_line(id: u64) -> u64 {
+        id
+    }
 
     /// Reads by a template.
     #[cache(ttl = Duration::from_secs(id), key = "user:{user.id}:{_hidden}", unless = |value| value.id == 0)]
@@ -88,6 +90,24 @@ pub mod api {
         found(id.into())
     }
 
+    /// Answers early.
+    #[cache(refresh_ahead = "20%", stale_if_error = "1h", timeout = 0, skip(found), when = *on)]
+    pub async fn early<T, F, const N: usize>(mut id: T, name: &str, on: &bool, found: &F, _hidden: u8) -> u64
+    where
+        T: Serialize + Into<u64> + Copy + Send + Sync + std::ops::AddAssign + 'static,
+        F: Fn(u64) -> u64 + Clone + Send + Sync + 'static,
+    {
+        use std::convert::identity;
+        id += id;
+        found(identity(id).into()) + name.len() as u64
+    }
+
+    /// One line, early.
+    #[cache(refresh_ahead = 60)]
+    pub async fn early_line(id: u64) -> u64 {
+        id
+    }
+
     /// Writes.
     #[cache_invalidate("user:{id}:{value.id}", "x:{_hidden}", on = "always")]
     pub async fn write(id: u64, _hidden: u8) -> Result<User, std::fmt::Error> {
@@ -96,7 +116,9 @@ pub mod api {
 
     /// Writes one line.
     #[cache_invalidate("user:{_hidden}:{value}")]
-    pub async fn write_line(_hidden: u8) -> u64 { 1 }
+    pub async fn write_line(_hidden: u8) -> u64 {
+        1
+    }
 
     /// Works.
     #[derive(Debug, Clone)]
@@ -119,6 +141,20 @@ pub mod api {
             a.checked_add(b + c + d + e)
         }
 
+        /// Answers early.
+        #[cache(refresh_ahead = "20%", skip(self))]
+        #[must_use]
+        pub async fn early(&self, id: u64, _a: u8, _b: u8, _c: u8, _d: u8, user: &User) -> Option<u64> {
+            use std::convert::identity;
+            let _ = &self.cache;
+            Some(identity(id) + user.id)
+        }
+
+        #[cache(refresh_ahead = 60, key = "early:{id}")]
+        async fn early_private(self, id: u64) -> Result<u64, std::fmt::Error> {
+            Ok(2)
+        }
+
         #[cache(skip(self))]
         async fn private(&self, (id, _unused): (u64, u64)) -> u64 {
             id
@@ -126,7 +162,7 @@ pub mod api {
 
         /// Uses it.
         pub async fn calls(&self) -> u64 {
-            self.private((1, 2)).await
+            self.clone().early_private(1).await.unwrap_or(0) + self.private((1, 2)).await
         }
     }
 }

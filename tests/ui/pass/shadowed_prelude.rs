@@ -19,6 +19,8 @@ struct Duration;
 trait Send {}
 trait Sync {}
 trait Sized {}
+trait Clone {}
+trait ToOwned {}
 trait Fn {}
 trait FnOnce {}
 trait Drop {}
@@ -41,7 +43,7 @@ macro_rules! vec {
     };
 }
 
-#[derive(::serde::Serialize, Clone)]
+#[derive(::serde::Serialize, ::core::clone::Clone)]
 struct Id(u64);
 
 #[cache(ttl = "10m", key_prefix = "user", skip(db), unless = |value| value.is_none(), when = *flag)]
@@ -60,6 +62,11 @@ async fn writes(id: u64) -> u64 {
     id
 }
 
+#[cache(refresh_ahead = "20%", stale_if_error = "1h", timeout = 0, skip(text))]
+async fn owned(id: &Id, text: &str) -> ::std::option::Option<u64> {
+    ::std::option::Option::Some(id.0 + text.len() as u64)
+}
+
 struct Service;
 
 impl Service {
@@ -74,6 +81,7 @@ fn main() {
     drop(hashed::clear_cache(Id(1), &true));
     drop(templated(Id(1)));
     drop(templated::cached(Id(1)));
+    drop(owned(&Id(1), "a"));
     drop(writes(1));
     drop(Service.method(1));
 }
