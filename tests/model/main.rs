@@ -2,17 +2,25 @@
 //! everything that can go wrong at every moment (I1, I3, I6, I7, I10).
 //!
 //! `store.rs` is the server, `flight.rs` one process' queue, `reader.rs` one call step by step: the
-//! rules of `cache-runtime/src/flight.rs`, `engine.rs` and `lead.rs`, one step for each wait.
-//! `protocol.rs` says what may happen and what must hold, `mutants.rs` that it can fail.
+//! rules of `cache-runtime/src/flight.rs`, `engine.rs` and `lead.rs`, one step for each wait. `claims.rs`
+//! goes on where a value stays readable while it is loaded anew, `ends.rs` is how calls end. `ageing.rs`
+//! is what time does, `faults.rs` what else may happen, `promises.rs` what must hold, and `mutants.rs`
+//! shows that it can fail.
 //!
-//! Time is left out: a lease or a value may end at any moment, a leader may be given up at any moment,
-//! and whatever comes late comes after anything else. So extending a lease, which only makes its end
-//! rarer, is no step. Not here either: tags, puts by hand, kept invalidations (`recovery.rs`), and the
-//! entries of two functions under one key.
+//! Time has no measure here: a lease, a claim or a value may end at any moment, a leader may be given up
+//! at any moment, and whatever comes late comes after anything else. So extending a lease, which only
+//! makes its end rarer, is no step. Not here either: tags, puts by hand, kept invalidations
+//! (`recovery.rs`), and the entries of two functions under one key.
 
+mod ageing;
+mod claims;
+mod ends;
+mod faults;
 mod flaw;
 mod flight;
 mod mutants;
+mod options;
+mod promises;
 mod protocol;
 mod reader;
 mod store;
@@ -21,13 +29,30 @@ mod world;
 use std::io::Write;
 use std::time::Instant;
 
+use ageing::{Age, Options};
 use flaw::Flaw;
 use protocol::Protocol;
 use stateright::{Checker, HasDiscoveries, Model};
 use world::Kind::{self, Call, Refresh};
 
 fn world(readers: &[(u8, Kind)], writers: usize, faults: u8) -> Protocol {
-    Protocol { flaw: None, readers: readers.to_vec(), writers, faults }
+    let refreshes = readers.iter().any(|(_, kind)| *kind == Refresh);
+    let (readers, begin) = (readers.to_vec(), refreshes.then_some(Age::Fresh));
+    Protocol {
+        flaw: None,
+        readers,
+        writers,
+        faults,
+        fails: false,
+        split: false,
+        options: Options::NONE,
+        begin,
+    }
+}
+
+/// A world of a function with options, which fails at no charge.
+fn ageing(options: Options, begin: Age, readers: &[(u8, Kind)], writers: usize, faults: u8) -> Protocol {
+    Protocol { fails: true, options, begin: Some(begin), ..world(readers, writers, faults) }
 }
 
 /// Searches all of a world; nothing may break.

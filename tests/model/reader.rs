@@ -1,20 +1,24 @@
 //! The steps of one call, as `cache-runtime/src/engine.rs` and `lead.rs` have them. Between two steps
 //! the others may do anything, so a pause is nothing special: it is a step that comes late.
 
+use crate::ageing::{Age, Claim, Entry, Options};
 use crate::flaw::Flaw;
 use crate::flight::{Landing, Turn};
 use crate::store::{Cell, Command, Id, Reply, Version};
-use crate::world::{At, Kind, Load, Reader, Sight, World};
+use crate::world::{At, Harm, Kind, Load, Reader, Sight, World};
 
 /// One reader in its world.
 pub(crate) struct Steps<'a> {
     pub(crate) world: &'a mut World,
     pub(crate) number: usize,
     pub(crate) flaw: Option<Flaw>,
+    pub(crate) options: Options,
+    /// Other commands may come between the two of a look.
+    pub(crate) split: bool,
 }
 
 impl Steps<'_> {
-    fn me(&mut self) -> &mut Reader {
+    pub(crate) fn me(&mut self) -> &mut Reader {
         &mut self.world.readers[self.number]
     }
 
@@ -22,7 +26,7 @@ impl Steps<'_> {
         usize::from(self.me().process)
     }
 
-    fn flight(&mut self) -> &mut crate::flight::Flight {
+    pub(crate) fn flight(&mut self) -> &mut crate::flight::Flight {
         let process = self.process();
         &mut self.world.processes[process].flight
     }
@@ -33,7 +37,7 @@ impl Steps<'_> {
         self.ask(Command::Get, None);
     }
 
-    fn ask(&mut self, command: Command, load: Option<Load>) {
+    pub(crate) fn ask(&mut self, command: Command, load: Option<Load>) {
         self.me().at = At::Asking { command, reply: None, load };
     }
 
@@ -45,17 +49,45 @@ impl Steps<'_> {
         }
     }
 
-    /// The server carries out what it was asked.
+    /// The server carries out what it was asked: a look in two halves.
     pub(crate) fn arrive(&mut self) {
-        let At::Asking { command, reply: None, load } = self.me().at else { unreachable!() };
-        let reply = Some(self.world.serve(command, self.flaw));
-        self.me().at = At::Asking { command, reply, load };
+        let At::Asking { command, reply, load } = self.me().at else { unreachable!() };
+        let is_look = matches!(command, Command::Get | Command::Acquire { .. });
+        let is_split = self.split && is_look && self.me().kind == Kind::Call;
+        let reply = match reply {
+            None if is_split && self.flaw == Some(Flaw::LifeAskedLast) => {
+                match self.world.serve(command, self.flaw) {
+                    Reply::Saw(cell) => Reply::There(cell),
+                    reply => reply,
+                }
+            }
+            None if is_split => Reply::Life(self.world.cell.age()),
+            Some(Reply::Life(age)) => {
+                let reply = self.world.serve(command, self.flaw);
+                self.judged(reply, age)
+            }
+            Some(Reply::There(cell)) => {
+                let age = self.world.cell.age();
+                self.judged(Reply::Saw(cell), age)
+            }
+            _ => self.world.serve(command, self.flaw),
+        };
+        self.me().at = At::Asking { command, reply: Some(reply), load };
+    }
+
+    /// What was there, with the age that the other command made one think of.
+    fn judged(&mut self, reply: Reply, age: Option<Age>) -> Reply {
+        let Reply::Saw(Cell::Value(entry)) = reply else { return reply };
+        // Without a life there was nothing: a value that came since is fresh, one that went wasn't.
+        let age = age.unwrap_or(Age::Fresh);
+        self.world.harms.note(Harm::Overdue, entry.age == Age::Stale && age != Age::Stale);
+        Reply::Saw(Cell::Value(Entry { age, ..entry }))
     }
 
     /// The reply is lost, or late beyond the budget; the command may still arrive.
     pub(crate) fn lose(&mut self) {
         let At::Asking { command, reply, load } = self.me().at else { unreachable!() };
-        if reply.is_none() {
+        if reply.is_none_or(Reply::is_half) {
             self.world.stray(command);
         }
         self.me().at = At::Asking { command, reply: Some(Reply::Lost), load };
@@ -66,29 +98,49 @@ impl Steps<'_> {
         let At::Asking { command, reply: Some(reply), load } = self.me().at else { unreachable!() };
         match (self.me().kind, command) {
             (_, Command::Fill { .. }) => self.filled(load.expect("a fill is of a load"), reply),
+            (_, Command::Claim { seen, mine, .. }) => self.claimed(seen, mine, reply),
+            (_, Command::Rest { version, .. }) => {
+                self.rested(load.expect("a rest is from a load"), version, reply);
+            }
+            (_, Command::Convert { mine, .. }) => {
+                self.converted(load.expect("there is a load under the claim"), mine, reply);
+            }
             (Kind::Call, Command::Get) => {
                 let sight = self.sight(reply);
-                match sight {
-                    Sight::Hit(version) => self.give(version),
-                    sight => {
-                        let member = self.flight().join();
-                        self.me().member = Some(member);
-                        self.me().at = At::Queued(sight);
-                    }
+                if !self.answers(sight) {
+                    let member = self.flight().join();
+                    self.me().member = Some(member);
+                    self.me().at = At::Queued(sight);
                 }
             }
             (Kind::Call, Command::Acquire { mine } | Command::Replace { mine, .. }) => {
                 match self.leased(mine, reply) {
-                    Ok(()) => self.load(Some(mine), false),
+                    Ok(()) => self.load(Some(mine), None),
                     Err(Sight::Busy(seen)) if Some(seen) != self.me().orphan => {
-                        self.me().at = At::Polling { seen };
+                        self.me().at = At::Polling { seen, stale: None };
+                    }
+                    Err(Sight::Stale(Entry { id: seen, version, claim: Claim::Held, .. }))
+                        if Some(seen) != self.me().orphan =>
+                    {
+                        self.me().at = At::Polling { seen, stale: Some(version) };
                     }
                     Err(sight) => self.lead(sight),
                 }
             }
             (Kind::Refresh, _) => self.refresh(command, reply),
-            (Kind::Call, _) => unreachable!("{command:?}"),
+            (Kind::Call | Kind::Background, _) => unreachable!("{command:?}"),
         }
+    }
+
+    /// Answers if what was seen is enough for that.
+    fn answers(&mut self, sight: Sight) -> bool {
+        match sight {
+            Sight::Hit(version) => self.give(version),
+            Sight::Due(entry) => self.refresh_ahead(entry),
+            Sight::Stale(Entry { version, claim: Claim::Resting, .. }) => self.give_stale(version),
+            _ => return false,
+        }
+        true
     }
 
     fn sight(&mut self, reply: Reply) -> Sight {
@@ -100,21 +152,30 @@ impl Steps<'_> {
                 Sight::Dead(id)
             }
             Reply::Saw(Cell::Lease(id)) => Sight::Busy(id),
-            Reply::Saw(Cell::Value(_, version)) => Sight::Hit(version),
-            Reply::Did(_) | Reply::Lost => Sight::Dark,
+            Reply::Saw(Cell::Value(mut entry)) => {
+                if entry.is_held() && self.world.processes[process].orphans.contains(&entry.id) {
+                    entry.claim = Claim::Free;
+                }
+                match (entry.age, entry.claim) {
+                    (Age::Stale, _) => Sight::Stale(entry),
+                    (Age::Due, Claim::Free) => Sight::Due(entry),
+                    _ => Sight::Hit(entry.version),
+                }
+            }
+            _ => Sight::Dark,
         }
     }
 
     /// Whether the lease is ours; else what is there.
-    fn leased(&mut self, mine: Id, reply: Reply) -> Result<(), Sight> {
+    pub(crate) fn leased(&mut self, mine: Id, reply: Reply) -> Result<(), Sight> {
         match reply {
             Reply::Saw(Cell::Absent) | Reply::Did(true) => Ok(()),
             Reply::Did(false) => Err(Sight::Absent),
-            Reply::Saw(_) => Err(self.sight(reply)),
             Reply::Lost => {
                 self.world.stray(Command::Release { held: mine });
                 Err(Sight::Dark)
             }
+            _ => Err(self.sight(reply)),
         }
     }
 
@@ -133,7 +194,7 @@ impl Steps<'_> {
             }
             Turn::Alone => {
                 self.leave();
-                self.load(None, false);
+                self.load(None, None);
             }
             Turn::Lead { orphan } => {
                 self.me().seated = true;
@@ -143,25 +204,28 @@ impl Steps<'_> {
         }
     }
 
-    fn lead(&mut self, sight: Sight) {
+    pub(crate) fn lead(&mut self, sight: Sight) {
+        let orphan = self.me().orphan;
         match sight {
-            Sight::Dark => self.load(None, false),
-            Sight::Hit(version) => {
+            Sight::Dark => self.load(None, None),
+            Sight::Hit(_) | Sight::Due(_) | Sight::Stale(Entry { claim: Claim::Resting, .. }) => {
                 self.land(0, Landing::Found);
-                self.give(version);
+                self.answers(sight);
             }
-            Sight::Busy(seen) if self.me().orphan == Some(seen) => self.replace(seen),
+            Sight::Busy(seen) if orphan == Some(seen) => self.replace(seen),
             Sight::Dead(seen) => self.replace(seen),
-            Sight::Busy(_) | Sight::Absent => self.acquire(),
+            Sight::Stale(seen) if orphan == Some(seen.id) || !seen.is_held() => self.claim(seen),
+            // The look may be older than the seat; acquiring looks again.
+            Sight::Busy(_) | Sight::Stale(_) | Sight::Absent => self.acquire(),
         }
     }
 
-    fn acquire(&mut self) {
+    pub(crate) fn acquire(&mut self) {
         let mine = self.lease();
         self.ask(Command::Acquire { mine }, None);
     }
 
-    fn replace(&mut self, seen: Id) {
+    pub(crate) fn replace(&mut self, seen: Id) {
         let mine = self.lease();
         self.ask(Command::Replace { seen, mine }, None);
     }
@@ -173,13 +237,15 @@ impl Steps<'_> {
 
     /// It waited up to the load deadline: it loads, and doesn't fill.
     pub(crate) fn give_up(&mut self) {
-        self.load(None, false);
+        self.load(None, None);
     }
 
-    fn load(&mut self, hold: Option<Id>, claimed: bool) {
-        let mut load = Load { version: self.world.truth, number: 0, hold, claimed };
+    pub(crate) fn load(&mut self, hold: Option<Id>, claimed: Option<Version>) {
+        let mut load = Load { version: self.world.truth, number: 0, hold, token: hold, claimed };
         if self.me().seated {
             load.number = self.flight().begin(hold);
+        }
+        if self.me().seated || self.me().kind == Kind::Background {
             self.world.due -= 1;
         }
         self.me().at = At::Loading(load);
@@ -206,7 +272,8 @@ impl Steps<'_> {
             None => self.filled(load, Reply::Did(false)),
             Some(held) => {
                 let mine = self.world.fresh();
-                self.ask(Command::Fill { held, mine, version: load.version }, Some(load));
+                let (version, token) = (load.version, load.token.unwrap_or(held));
+                self.ask(Command::Fill { held, mine, version, token }, Some(load));
             }
         }
     }
@@ -220,126 +287,5 @@ impl Steps<'_> {
         }
         self.land(load.number, Landing::Value { version: load.version, accepted });
         self.give(load.version);
-    }
-
-    fn release(&mut self, load: Load) {
-        if let Some(held) = load.hold.filter(|_| !load.claimed) {
-            self.world.stray(Command::Release { held });
-        }
-    }
-
-    /// The function returned an error, or panicked.
-    pub(crate) fn failed(&mut self) {
-        let At::Loading(load) = self.me().at else { unreachable!() };
-        self.release(load);
-        self.land(load.number, Landing::Alone);
-        self.end();
-    }
-
-    /// The load takes longer than it is shared for.
-    pub(crate) fn part(&mut self) {
-        let At::Loading(load) = self.me().at else { unreachable!() };
-        self.land(load.number, Landing::Alone);
-    }
-
-    fn land(&mut self, load: u8, landing: Landing) {
-        if std::mem::take(&mut self.me().seated) {
-            self.flight().land(load, landing);
-        }
-    }
-
-    /// The refresher's way.
-    fn refresh(&mut self, command: Command, reply: Reply) {
-        match (command, reply) {
-            (Command::Get, Reply::Saw(Cell::Absent)) => self.acquire(),
-            (Command::Get, Reply::Saw(Cell::Value(seen, _)))
-                if self.flaw == Some(Flaw::RefreshWithoutClaim) =>
-            {
-                self.load(Some(seen), true);
-            }
-            (Command::Get, Reply::Saw(Cell::Value(seen, _))) => {
-                let mine = self.world.fresh();
-                self.ask(Command::Claim { seen, mine }, None);
-            }
-            (Command::Get, Reply::Saw(Cell::Dead(seen))) => self.replace(seen),
-            (Command::Get, Reply::Saw(Cell::Lease(seen))) => {
-                // It takes a running load's right to fill, so that one is in vain.
-                self.world.due += 1;
-                self.replace(seen);
-            }
-            (Command::Claim { mine, .. }, Reply::Did(true)) => self.load(Some(mine), true),
-            (Command::Acquire { mine } | Command::Replace { mine, .. }, reply) => {
-                match self.leased(mine, reply) {
-                    Ok(()) => self.load(Some(mine), false),
-                    Err(_) => self.load(None, false), // it tries thrice; more of the same
-                }
-            }
-            _ => self.load(None, false),
-        }
-    }
-
-    fn leave(&mut self) {
-        let me = *self.me();
-        self.me().member = None;
-        self.me().orphan = None;
-        if me.member.is_some() {
-            if std::mem::take(&mut self.me().seated) && self.flaw != Some(Flaw::SeatIsNotHandedOn) {
-                self.flight().vacate();
-            }
-            let is_in = |other: &Reader| other.process == me.process && other.member.is_some();
-            if !self.world.readers.iter().any(is_in) {
-                *self.flight() = crate::flight::Flight::default();
-            }
-        }
-    }
-
-    /// The answer.
-    fn give(&mut self, version: Version) {
-        self.world.harm.stale_read |= version < self.me().floor;
-        self.end();
-    }
-
-    fn end(&mut self) {
-        self.leave();
-        let me = self.me();
-        *me = Reader {
-            process: me.process,
-            kind: me.kind,
-            floor: 0,
-            member: None,
-            seated: false,
-            orphan: None,
-            at: At::Over,
-        };
-    }
-
-    /// Its caller drops it, wherever it is: guards release the lease and hand over.
-    pub(crate) fn drop(&mut self) {
-        match self.me().at {
-            At::Asking { command, reply, load } => {
-                if reply.is_none() {
-                    self.world.stray(command);
-                }
-                match (command, load) {
-                    (Command::Acquire { mine } | Command::Replace { mine, .. }, _) => {
-                        self.world.stray(Command::Release { held: mine });
-                    }
-                    (_, Some(load)) => self.release(load),
-                    _ => {}
-                }
-            }
-            At::Loading(load) => self.release(load),
-            _ => {}
-        }
-        self.end();
-    }
-
-    /// Its process is killed: nobody releases anything.
-    pub(crate) fn die(&mut self) {
-        if let At::Asking { command, reply: None, .. } = self.me().at {
-            self.world.stray(command);
-        }
-        self.me().member = None;
-        self.end();
     }
 }

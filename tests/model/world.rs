@@ -1,11 +1,15 @@
 //! Everything there is at one moment: the server, the database, the processes and the network.
 
+use crate::ageing::Entry;
+use crate::flaw::Flaw;
 use crate::flight::{Flight, Member};
 use crate::store::{Cell, Command, Id, Reply, Version};
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct World {
     pub(crate) cell: Cell,
+    /// Whose load has the right to fill: the last lease or claim that was granted, while it is there.
+    pub(crate) rightful: Option<Id>,
     /// What the database holds.
     pub(crate) truth: Version,
     /// The newest version whose invalidation returned Ok.
@@ -21,16 +25,36 @@ pub(crate) struct World {
     pub(crate) faults: u8,
     /// How many loads may still begin: one, and one for each invalidation and fault.
     pub(crate) due: i8,
-    pub(crate) harm: Harm,
+    pub(crate) harms: Harms,
 }
 
 /// What must never happen, and leaves no other trace.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
-pub(crate) struct Harm {
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Harm {
     /// A read returned a version below the floor of its beginning.
-    pub(crate) stale_read: bool,
-    /// A fill put an older version in the place of a newer one.
-    pub(crate) overwritten: bool,
+    StaleRead = 1,
+    /// An older version was put in the place of a newer one.
+    Overwritten = 2,
+    /// A load filled whose right had gone to another, or was gone.
+    Usurped = 4,
+    /// A stale answer of a version whose invalidation returned Ok before that answer was settled on.
+    DeadServed = 8,
+    /// A value past its life was taken for a fresh one.
+    Overdue = 16,
+}
+
+/// What happened of that.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+pub(crate) struct Harms(u8);
+
+impl Harms {
+    pub(crate) fn note(&mut self, harm: Harm, happened: bool) {
+        self.0 |= if happened { harm as u8 } else { 0 };
+    }
+
+    pub(crate) fn has(self, harm: Harm) -> bool {
+        self.0 & harm as u8 != 0
+    }
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
@@ -47,6 +71,8 @@ pub(crate) enum Kind {
     Call,
     /// `refresh_cache`: it loads whatever is there, and fills under a claim.
     Refresh,
+    /// A load that nobody waits for: its caller has an answer. It is in a task of its own.
+    Background,
 }
 
 /// One call, from its question to its answer.
@@ -80,6 +106,8 @@ pub(crate) enum At {
     /// It leads, and waits for the load of another process.
     Polling {
         seen: Id,
+        /// It sees a stale value meanwhile.
+        stale: Option<Version>,
     },
     Loading(Load),
     /// It has its answer, or is no more.
@@ -95,17 +123,23 @@ pub(crate) struct Load {
     pub(crate) number: u8,
     /// The lease or claim that it fills under.
     pub(crate) hold: Option<Id>,
-    /// The hold is a claim, which isn't released.
-    pub(crate) claimed: bool,
+    /// What it got its right by: the hold, but for a flaw.
+    pub(crate) token: Option<Id>,
+    /// The hold is a claim on this version, which isn't released.
+    pub(crate) claimed: Option<Version>,
 }
 
 /// What a call makes of what is there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) enum Sight {
     Hit(Version),
+    /// A hit that is to be refreshed ahead, which nobody does.
+    Due(Entry),
     Absent,
     Dead(Id),
     Busy(Id),
+    /// Past its life: claimed by somebody who loads, resting, or neither.
+    Stale(Entry),
     Dark,
 }
 
@@ -136,11 +170,14 @@ impl World {
                 At::Asking { command, reply, load } => {
                     command.ids().into_iter().for_each(&mut mark);
                     mark(load.and_then(|load| load.hold));
-                    if let Some(Reply::Saw(cell)) = reply {
+                    if let Some(Reply::Saw(cell) | Reply::There(cell)) = reply {
                         mark(cell.id());
                     }
                 }
-                At::Queued(Sight::Dead(id) | Sight::Busy(id)) | At::Polling { seen: id } => mark(Some(id)),
+                At::Queued(Sight::Dead(id) | Sight::Busy(id)) | At::Polling { seen: id, .. } => {
+                    mark(Some(id));
+                }
+                At::Queued(Sight::Stale(entry)) => mark(Some(entry.id)),
                 At::Idle | At::Queued(_) | At::Over => {}
                 At::Loading(load) => mark(load.hold),
             }
@@ -156,30 +193,52 @@ impl World {
         Id::try_from(used.trailing_ones()).expect("few ids are in use")
     }
 
-    /// Whether some call, or some command on its way, still goes by this lease.
-    pub(crate) fn is_held(&self, lease: Id) -> bool {
+    /// Whether some call, or some command on its way, still goes by this lease or claim.
+    pub(crate) fn is_held(&self, hold: Id) -> bool {
         self.readers.iter().any(|reader| match reader.at {
-            At::Asking { command: Command::Acquire { mine } | Command::Replace { mine, .. }, .. } => {
-                mine == lease
-            }
-            At::Asking { load: Some(load), .. } | At::Loading(load) => load.hold == Some(lease),
+            At::Asking {
+                command:
+                    Command::Acquire { mine } | Command::Replace { mine, .. } | Command::Claim { mine, .. },
+                ..
+            } => mine == hold,
+            At::Asking { command: Command::Convert { mine, .. }, .. } if mine == hold => true,
+            At::Asking { load: Some(load), .. } | At::Loading(load) => load.hold == Some(hold),
             _ => false,
         })
     }
 
     /// Carries out a command at the server.
-    pub(crate) fn serve(&mut self, command: Command, flaw: Option<crate::flaw::Flaw>) -> Reply {
+    pub(crate) fn serve(&mut self, command: Command, flaw: Option<Flaw>) -> Reply {
         let before = self.cell;
         let reply = command.apply(&mut self.cell, flaw);
-        match (command, before, self.cell) {
-            (Command::Fill { version, .. }, Cell::Value(_, there), Cell::Value(..)) => {
-                self.harm.overwritten |= reply == Reply::Did(true) && version < there;
+        if let (Cell::Value(old), Cell::Value(new)) = (before, self.cell) {
+            self.harms.note(Harm::Overwritten, new.version < old.version);
+        }
+        match command {
+            Command::Fill { token, .. } if reply == Reply::Did(true) => {
+                self.harms.note(Harm::Usurped, self.rightful != Some(token));
+                self.rightful = None;
+            }
+            Command::Acquire { mine } if reply == Reply::Saw(Cell::Absent) => self.rightful = Some(mine),
+            Command::Replace { mine, .. } | Command::Claim { mine, .. } | Command::Convert { mine, .. }
+                if reply == Reply::Did(true) =>
+            {
+                self.rightful = Some(mine);
             }
             // What was there, or loading, is to be loaded again.
-            (Command::Delete, _, _) if before != self.cell => self.due += 1,
+            Command::Delete if before != self.cell => self.due += 1,
             _ => {}
         }
+        if self.cell == Cell::Absent {
+            self.rightful = None;
+        }
         reply
+    }
+
+    /// What was there is gone.
+    pub(crate) fn vanish(&mut self) {
+        self.cell = Cell::Absent;
+        self.rightful = None;
     }
 
     /// A command that nobody waits for.
