@@ -17,5 +17,8 @@ pub mod guide {}
 #[doc = include_str!("../docs/outages.md")]
 pub mod outages {}
 
+#[doc = include_str!("../docs/wire-format.md")]
+pub mod wire_format {}
+
 #[doc(hidden)]
 pub use cache_runtime::private as __private;

@@ -43,6 +43,11 @@ mod unfit;
 mod value;
 mod words;
 
+/// The door for `fuzz/`: all that must hold of any bytes in the store.
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub use record::check::hostile;
+
 pub use builder::Builder;
 pub use cache::Cache;
 pub use error::CacheError;

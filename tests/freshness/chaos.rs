@@ -8,6 +8,7 @@ use fastrand::Rng;
 use tokio::runtime::Runtime;
 
 use crate::history::Log;
+use crate::ours::KINDS;
 use crate::support::fleet::{Folder, Lines, Member};
 use crate::support::proxy::{Half, Proxy};
 use crate::support::server::Server;
@@ -135,8 +136,9 @@ impl Scene {
             Fault::Unlink => {
                 let key = self.rng.usize(..KEYS);
                 self.outside(key..=key, |server| {
-                    let names = ["hand", "shared", "local"].map(|kind| format!("fresh:{kind}:{key}"));
-                    server.command(&["UNLINK", &names[0], &names[1], &names[2]]);
+                    let names = KINDS.map(|kind| format!("fresh:{kind}:{key}"));
+                    let words = ["UNLINK"].into_iter().chain(names.iter().map(String::as_str));
+                    server.command(&words.collect::<Vec<_>>());
                 });
             }
             Fault::Flush => self.outside(0..=KEYS - 1, |server| {

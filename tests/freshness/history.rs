@@ -4,7 +4,7 @@
 //!
 //! ```text
 //! i <key> <version> <when>     an invalidation returned Ok; the key had this version when it was asked for
-//! r <key> <version> <when>     a read that was asked for then got this version
+//! r <key> <version> <when>     a read that was asked for (or settled on a stale value) then got this version
 //! s <name> <number> ...        what the process counted so far
 //! ```
 
@@ -73,6 +73,8 @@ pub(crate) struct Verdict {
     pub(crate) reads: usize,
     pub(crate) invalidations: usize,
     pub(crate) stale: usize,
+    /// What all processes counted.
+    pub(crate) counted: BTreeMap<String, u64>,
     /// A few of the stale reads, for people.
     pub(crate) examples: Vec<String>,
 }
@@ -106,7 +108,8 @@ impl History {
     /// they began. One pass over the events in their order.
     pub(crate) fn judge(mut self) -> Verdict {
         self.events.sort_unstable();
-        let mut verdict = Verdict { reads: 0, invalidations: 0, stale: 0, examples: Vec::new() };
+        let mut verdict =
+            Verdict { reads: 0, invalidations: 0, stale: 0, counted: self.counted, examples: Vec::new() };
         let mut floors: BTreeMap<usize, Event> = BTreeMap::new();
         for event in self.events {
             let floor = floors.get(&event.key);

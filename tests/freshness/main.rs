@@ -1,5 +1,6 @@
-//! No read returns a version older than one whose invalidation had returned Ok before the read began
-//! (I1, I3, I10, I14): processes, a real server, and everything that goes wrong in production.
+//! No read returns a version older than one whose invalidation had returned Ok before the read began,
+//! and no stale value answers to a load that failed after its invalidation had returned Ok (I1, I3, I10,
+//! I14): processes, a real server, and everything that goes wrong in production.
 //!
 //! Runs for 20 s; `CACHE_ASIDE_FRESHNESS_SECONDS` says for how long. `CACHE_ASIDE_SEED` repeats the
 //! choices of a run: who does what when is again the machine's, so a race may need some runs.
@@ -73,6 +74,7 @@ fn no_read_is_older_than_an_invalidation_before_it() {
         watch("no_read_is_older_than_an_invalidation_before_it", 4, &Fault::ALL, Duration::from_secs(time));
     assert_eq!(verdict.stale, 0, "{:#?}", verdict.examples);
     assert!(verdict.reads > 200 * usize::try_from(time).unwrap(), "it checked something: {verdict:?}");
+    assert!(verdict.counted["stale_served"] > 0, "some answers were stale values: {verdict:?}");
 }
 
 /// The mutants and their control run this short.
@@ -99,6 +101,14 @@ fn a_token_per_process_is_caught() {
         return member(Naive::of_member(Flaw::TokenPerProcess));
     }
     caught("a_token_per_process_is_caught");
+}
+
+#[test]
+fn a_stale_answer_without_asking_is_caught() {
+    if fleet::is_member() {
+        return member(Naive::of_member(Flaw::StaleUnasked));
+    }
+    caught("a_stale_answer_without_asking_is_caught");
 }
 
 #[test]

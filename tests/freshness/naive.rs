@@ -6,10 +6,11 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use fastrand::Rng;
 use tokio::sync::Mutex;
 
+use crate::history::now;
 use crate::support::client::Client;
 use crate::support::{fleet, ms};
 use crate::truth::Truth;
-use crate::worker::{Subject, load};
+use crate::worker::{Read, Subject, load};
 
 /// What is wrong with it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,6 +21,8 @@ pub(crate) enum Flaw {
     TokenPerProcess,
     /// A fill doesn't ask whether the lease is still there.
     FillWithoutCompare,
+    /// A call whose load fails answers with the value that it saw before, there or not.
+    StaleUnasked,
 }
 
 /// A token, and what is stored with it (`SET`, `DEL`). The client by hand takes commands as words
@@ -86,20 +89,27 @@ fn name(key: usize) -> String {
 }
 
 impl Subject for Naive {
+    const KEYS: usize = 4;
     const PACE: u64 = 40_000;
 
-    async fn read(&self, key: usize, truth: &Truth, rng: &mut Rng) -> Option<u64> {
+    async fn read(&self, key: usize, truth: &Truth, rng: &mut Rng) -> Option<Read> {
+        let since = now();
         let (name, lease) = (name(key), self.lease(rng));
         loop {
             let there = self.ask(&format!("SET {name} {lease} NX GET PX {LEASE_MS}")).await;
             if let Ok(version) = there.parse() {
-                return Some(version);
+                if self.flaw == Flaw::StaleUnasked && rng.u8(..4) == 0 {
+                    // As if it were past its life: the load fails.
+                    load(key, truth, rng.fork()).await;
+                    return Some(Read { version, since: now() });
+                }
+                return Some(Read { version, since });
             }
             if there == "(nil)" {
                 self.loads.fetch_add(1, Relaxed);
                 let version = load(key, truth, rng.fork()).await;
                 self.fill(&name, &lease, version).await;
-                return Some(version);
+                return Some(Read { version, since });
             }
             tokio::time::sleep(ms(5)).await;
         }

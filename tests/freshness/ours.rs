@@ -1,14 +1,16 @@
 //! The cache under test: keys by hand, decorated functions, every way to read and to invalidate.
 
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use cache_aside::{Cache, cache, cache_invalidate};
 use fastrand::Rng;
 use serde::{Deserialize, Serialize};
 
+use crate::history::now;
 use crate::support::{fleet, ms};
 use crate::truth::Truth;
-use crate::worker::{Subject, load};
+use crate::worker::{Read, Subject, load};
 
 /// It names its key, so that it can't be taken for another's.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
@@ -31,7 +33,43 @@ async fn local(key: usize, truth: &Truth, rng: Rng, life: Duration) -> Row {
     load_row(key, truth, rng).await
 }
 
-#[cache_invalidate("shared:{key}", "local:{key}")]
+/// The database didn't answer.
+#[derive(Debug)]
+struct Down;
+
+/// A load that fails now and then, and says when.
+async fn load_or_fail(key: usize, truth: &Truth, mut rng: Rng, failed: &AtomicU64) -> Result<Row, Down> {
+    let fails = rng.u8(..3) == 0;
+    let row = load_row(key, truth, rng).await;
+    if fails {
+        failed.store(now(), Relaxed);
+        return Err(Down);
+    }
+    Ok(row)
+}
+
+#[cache(key = "lasting:{key}", ttl = life, stale_if_error = "2s")]
+async fn lasting(
+    key: usize,
+    truth: &Truth,
+    rng: Rng,
+    life: Duration,
+    failed: &AtomicU64,
+) -> Result<Row, Down> {
+    load_or_fail(key, truth, rng, failed).await
+}
+
+#[cache(key = "hasty:{key}", ttl = life, stale_if_error = "2s", timeout = "20ms")]
+async fn hasty(key: usize, truth: &Truth, rng: Rng, life: Duration) -> Result<Row, Down> {
+    load_or_fail(key, truth, rng, &AtomicU64::new(0)).await
+}
+
+#[cache(key = "eager:{key}", ttl = life, refresh_ahead = "50%", stale_if_error = "2s", timeout = 0)]
+async fn eager(key: usize, truth: &Truth, rng: Rng, life: Duration) -> Result<Row, Down> {
+    load_or_fail(key, truth, rng, &AtomicU64::new(0)).await
+}
+
+#[cache_invalidate("shared:{key}", "local:{key}", "lasting:{key}", "hasty:{key}", "eager:{key}")]
 async fn write_one(key: usize, truth: &Truth) -> u64 {
     truth.write(key).await
 }
@@ -62,7 +100,8 @@ impl Ours {
         Self { cache: cache.expect("the settings are good") }
     }
 
-    async fn read_now(&self, key: usize, truth: &Truth, rng: &mut Rng) -> Option<Row> {
+    /// With when its own load failed, if that did.
+    async fn read_now(&self, key: usize, truth: &Truth, rng: &mut Rng, failed: &AtomicU64) -> Option<Row> {
         let (fork, life) = (rng.fork(), ms(rng.u64(20..400)));
         match (Kind::of(key), rng.u8(..100)) {
             (Kind::ByHand, 0..5) => self.cache.get(&by_hand(key)).await.ok().flatten(),
@@ -74,12 +113,18 @@ impl Ours {
             (Kind::Shared, _) => Some(shared(key, truth, fork, life).await),
             (Kind::Local, 0..3) => Some(local::refresh_cache(key, truth, fork, life).await),
             (Kind::Local, _) => Some(local(key, truth, fork, life).await),
+            (Kind::Lasting, 0..3) => lasting::refresh_cache(key, truth, fork, life, failed).await.ok(),
+            (Kind::Lasting, _) => lasting(key, truth, fork, life, failed).await.ok(),
+            (Kind::Hasty, 0..3) => hasty::refresh_cache(key, truth, fork, life).await.ok(),
+            (Kind::Hasty, _) => hasty(key, truth, fork, life).await.ok(),
+            (Kind::Eager, 0..3) => eager::refresh_cache(key, truth, fork, life).await.ok(),
+            (Kind::Eager, _) => eager(key, truth, fork, life).await.ok(),
         }
     }
 
     async fn write_now(&self, key: usize, truth: &Truth, rng: &mut Rng) -> Option<u64> {
         match (Kind::of(key), rng.u8(..10)) {
-            (Kind::Shared | Kind::Local, 0..3) => return Some(write_one(key, truth).await),
+            (kind, 0..3) if kind != Kind::ByHand => return Some(write_one(key, truth).await),
             (_, 3) => return Some(write_wide(key, truth).await),
             _ => {}
         }
@@ -91,24 +136,43 @@ impl Ours {
             (Kind::Shared, _) => shared::clear_cache(key).await.map(drop),
             (Kind::Local, 1) => local::clear_cache_all().await,
             (Kind::Local, _) => local::clear_cache(key).await.map(drop),
+            (Kind::Lasting, 1) => lasting::clear_cache_all().await,
+            (Kind::Lasting, _) => lasting::clear_cache(key).await.map(drop),
+            (Kind::Hasty, 1) => hasty::clear_cache_all().await,
+            (Kind::Hasty, _) => hasty::clear_cache(key).await.map(drop),
+            (Kind::Eager, 1) => eager::clear_cache_all().await,
+            (Kind::Eager, _) => eager::clear_cache(key).await.map(drop),
         };
         done.ok().map(|()| version)
     }
 }
 
+/// What stands before the number in the keys.
+pub(crate) const KINDS: [&str; 6] = ["hand", "shared", "local", "lasting", "hasty", "eager"];
+
 /// How a key is cached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
     ByHand,
     Shared,
     Local,
+    /// Stale values answer to errors.
+    Lasting,
+    /// And to loads that take long.
+    Hasty,
+    /// And it is refreshed ahead.
+    Eager,
 }
 
 impl Kind {
     fn of(key: usize) -> Self {
-        match key % 4 {
+        match key {
             0 => Self::ByHand,
-            1 | 2 => Self::Shared,
-            _ => Self::Local,
+            1 => Self::Shared,
+            2 => Self::Local,
+            3 => Self::Lasting,
+            4 => Self::Hasty,
+            _ => Self::Eager,
         }
     }
 }
@@ -118,11 +182,13 @@ fn by_hand(key: usize) -> String {
 }
 
 impl Subject for Ours {
+    const KEYS: usize = KINDS.len();
     const PACE: u64 = 120_000;
 
-    async fn read(&self, key: usize, truth: &Truth, rng: &mut Rng) -> Option<u64> {
+    async fn read(&self, key: usize, truth: &Truth, rng: &mut Rng) -> Option<Read> {
+        let (begun, failed) = (now(), AtomicU64::new(0));
         let patience = if rng.u8(..20) == 0 { ms(rng.u64(..50)) } else { ms(60_000) };
-        let read = Cache::scope(self.cache.clone(), self.read_now(key, truth, rng));
+        let read = Cache::scope(self.cache.clone(), self.read_now(key, truth, rng, &failed));
         let row = match tokio::time::timeout(patience, read).await {
             Ok(row) => row?,
             Err(_) => {
@@ -131,7 +197,8 @@ impl Subject for Ours {
             }
         };
         assert_eq!(row.key, key, "a row of another key");
-        Some(row.version)
+        // A stale value that answers to its own load's failure was still there after that.
+        Some(Read { version: row.version, since: begun.max(failed.into_inner()) })
     }
 
     async fn write(&self, key: usize, truth: &Truth, rng: &mut Rng) -> Option<u64> {
@@ -146,6 +213,8 @@ impl Subject for Ours {
             ("hits", stats.hits),
             ("coalesced", stats.coalesced),
             ("loads", stats.loads),
+            ("refreshes", stats.refreshes),
+            ("stale_served", stats.stale_served),
             ("fills_refused", stats.fills_refused),
             ("store_errors", stats.store_errors),
         ]

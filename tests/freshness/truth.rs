@@ -11,6 +11,13 @@ pub(crate) struct Truth {
     client: Mutex<Option<Client>>,
 }
 
+/// Another connection, for a load that outlives its caller.
+impl Clone for Truth {
+    fn clone(&self) -> Self {
+        Self::at(&self.url)
+    }
+}
+
 impl Truth {
     pub(crate) fn at(url: &str) -> Self {
         Self { url: url.to_owned(), client: Mutex::new(None) }

@@ -8,21 +8,33 @@ use std::time::Duration;
 use fastrand::Rng;
 use tokio::task::JoinSet;
 
-use crate::history::{Log, now};
+use crate::history::Log;
 use crate::support::{fleet, ms};
 use crate::truth::Truth;
 
-/// Few, so that everybody meets at them.
-pub(crate) const KEYS: usize = 4;
+/// The most that any subject has.
+pub(crate) const KEYS: usize = 6;
 const READERS: u64 = 8;
+
+/// What a read gave.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Read {
+    pub(crate) version: u64,
+    /// It may not be older than what was invalidated by then: when it was asked for, or, if it answers
+    /// to a load that failed, when that failed.
+    pub(crate) since: u64,
+}
 
 /// What is checked.
 pub(crate) trait Subject: Send + Sync + 'static {
+    /// How many there are. Few, so that everybody meets at them.
+    const KEYS: usize;
+
     /// The longest pause between two writes of a process, in microseconds.
     const PACE: u64;
 
-    /// The version of this key that it gives; nothing if it gives none.
-    fn read(&self, key: usize, truth: &Truth, rng: &mut Rng) -> impl Future<Output = Option<u64>> + Send;
+    /// What it gives for this key; nothing if it gives nothing.
+    fn read(&self, key: usize, truth: &Truth, rng: &mut Rng) -> impl Future<Output = Option<Read>> + Send;
 
     /// Makes a new version and invalidates the old one; the version if that returned Ok.
     fn write(&self, key: usize, truth: &Truth, rng: &mut Rng) -> impl Future<Output = Option<u64>> + Send;
@@ -72,7 +84,7 @@ impl<S: Subject> Worker<S> {
     async fn readers_day(self: Arc<Self>, number: u64) {
         let (truth, mut rng) = (Truth::at(&self.truth_url), Rng::with_seed(self.seed ^ (number << 32)));
         while !self.stop.load(Relaxed) {
-            let key = rng.usize(..KEYS);
+            let key = rng.usize(..S::KEYS);
             self.read(key, &truth, &mut rng).await;
             pause(&mut rng, 3000).await;
         }
@@ -82,7 +94,7 @@ impl<S: Subject> Worker<S> {
         let (truth, mut rng) = (Truth::at(&self.truth_url), Rng::with_seed(self.seed));
         while !self.stop.load(Relaxed) {
             pause(&mut rng, S::PACE).await;
-            let key = rng.usize(..KEYS);
+            let key = rng.usize(..S::KEYS);
             let version = self.subject.write(key, &truth, &mut rng).await;
             if let Some(version) = version {
                 self.log.invalidated(key, version);
@@ -93,9 +105,8 @@ impl<S: Subject> Worker<S> {
     }
 
     async fn read(&self, key: usize, truth: &Truth, rng: &mut Rng) {
-        let begun = now();
-        if let Some(version) = self.subject.read(key, truth, rng).await {
-            self.log.read(key, version, begun);
+        if let Some(Read { version, since }) = self.subject.read(key, truth, rng).await {
+            self.log.read(key, version, since);
         }
     }
 }
