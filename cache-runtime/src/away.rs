@@ -81,7 +81,7 @@ where
     };
     let mut task = spawn(go_on::<K, R, J>(lead, ticket, away(args), judge, end));
     if let Ok(done) = tokio::time::timeout(patience, &mut task).await {
-        return K::join(joined(done, || decode(&stale).map(Ok)).await);
+        return K::join(joined(done).await);
     }
     if let Some(hit) = pass.settle_for(patience, stale).await
         && let Some(value) = decode(&hit)
@@ -91,7 +91,7 @@ where
     }
     let done = task.await;
     drop(waiting);
-    K::join(joined(done, || None).await)
+    K::join(joined(done).await)
 }
 
 /// Renews a value in the background, if its claim is granted.
@@ -150,16 +150,11 @@ where
 }
 
 /// What a load gave that ran in a task of its own.
-async fn joined<R>(done: Result<Option<R>, JoinError>, stale: impl FnOnce() -> Option<R>) -> R {
-    let failed = match done {
-        Ok(Some(returned)) => return returned,
-        Ok(None) => None,
-        Err(error) => error.try_into_panic().ok(),
-    };
-    match (failed, stale()) {
-        (Some(panic), _) => resume_unwind(panic),
-        (None, Some(stale)) => stale,
+async fn joined<T>(done: Result<Option<T>, JoinError>) -> T {
+    match done.map_err(JoinError::try_into_panic) {
+        Ok(Some(returned)) => returned,
+        Err(Ok(panic)) => resume_unwind(panic),
         // The runtime is ending, and so is this call.
-        (None, None) => pending().await,
+        Ok(None) | Err(Err(_)) => pending().await,
     }
 }

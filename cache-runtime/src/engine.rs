@@ -109,7 +109,6 @@ impl<'a> Pass<'a> {
         self.commands.renew();
         match self.commands.look().await {
             Sight::Hit(hit) | Sight::Stale(hit, _) => Some(hit),
-            Sight::Dark => Some(stale),
             _ => None,
         }
     }

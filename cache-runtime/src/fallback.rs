@@ -27,7 +27,7 @@ impl Fallback {
                     self.until = Some(clock::millis().saturating_add(timeout));
                 }
             }
-            // It was there when the store was last asked.
+            // Whether it is still there is asked before it answers.
             Sight::Dark => {}
             _ => self.hit = None,
         }

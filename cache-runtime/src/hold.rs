@@ -112,8 +112,8 @@ impl Hold {
     }
 
     /// Says in the store that a load failed, so that the next one waits a little. True if the value is
-    /// still there: nobody invalidated or replaced it since it was claimed.
-    pub(crate) async fn rest(mut self) -> Option<bool> {
+    /// known to be still there: nobody invalidated or replaced it since it was claimed.
+    pub(crate) async fn rest(mut self) -> bool {
         let cache = self.cache.clone();
         let core = cache.core();
         let kept = if self.is_lease() {
@@ -129,7 +129,7 @@ impl Hold {
         if kept.is_ok() {
             self.disarm();
         }
-        kept.ok()
+        kept.unwrap_or(false)
     }
 
     /// Removes what it holds, before anybody can take it for the newest.

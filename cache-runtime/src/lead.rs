@@ -15,13 +15,14 @@ use tracing::{debug, warn};
 use crate::cache::Cache;
 use crate::clock;
 use crate::codec;
+use crate::commands::Commands;
 use crate::error::CacheError;
 use crate::flight::{Landing, Seat};
 use crate::hold::Hold;
 use crate::policy::{Fate, Jitter, Life, whole_millis};
 use crate::record::{self, Head, Kind};
 use crate::recursion::{self, Loading};
-use crate::sight::{Ask, Hit};
+use crate::sight::{Ask, Hit, Sight};
 
 /// A load that is about to run, runs, or ran.
 #[derive(Debug)]
@@ -183,7 +184,7 @@ impl Lead {
     }
 
     /// The function failed, or ran too long without a caller: says so to all who would load next.
-    /// The value that may be answered instead: one that nobody invalidated meanwhile.
+    /// The value that may be answered instead, if the store says that nobody invalidated it meanwhile.
     ///
     /// Cancel safe: the next call tries at once.
     pub(crate) async fn fail_over(mut self) -> Option<Hit> {
@@ -191,23 +192,20 @@ impl Lead {
         let books = cache.core().books(self.ask.site);
         books.count(|book| &book.load_errors);
         self.settled = true;
-        let kept = match self.hold.take() {
+        let stale = self.stale.take();
+        let is_there = match self.hold.take() {
             // There is no value; the lease is free at once.
-            Some(hold) if hold.is_lease() && self.stale.is_none() => None,
+            Some(hold) if hold.is_lease() && stale.is_none() => false,
             Some(hold) => hold.rest().await,
-            None => None,
+            None if stale.is_none() => false,
+            None => matches!(Commands::new(&cache, self.ask.clone()).look_aged().await, Sight::Stale(..)),
         };
         if let Some(seat) = self.seat.take() {
             // The others find that it rests, and answer with what is there.
-            seat.land(if kept == Some(true) && self.stale.is_some() {
-                Landing::Found
-            } else {
-                Landing::Alone
-            });
+            seat.land(if is_there && stale.is_some() { Landing::Found } else { Landing::Alone });
         }
         let now = Instant::now();
-        let stale =
-            self.stale.take().filter(|hit| kept != Some(false) && hit.end().is_none_or(|end| now < end));
+        let stale = stale.filter(|hit| is_there && hit.end().is_none_or(|end| now < end));
         if stale.is_some() {
             books.count(|book| &book.stale_served);
             debug!(target: "cache_aside", key = %self.ask.key, "the function failed: answered with the stale value");
