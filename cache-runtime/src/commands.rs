@@ -16,7 +16,7 @@ use crate::hold::Hold;
 use crate::record::{self, Found, Prefix, Value};
 use crate::shared::Core;
 use crate::sight::{Ask, Hit, Sight};
-use crate::store::Reply;
+use crate::store::{Aged, Reply};
 
 /// The commands of one call.
 #[derive(Debug)]
@@ -48,15 +48,24 @@ impl<'a> Commands<'a> {
 
     /// Asks the store, out of what is left of the budget.
     async fn spend<T>(left: &mut Duration, core: &Core, operation: Reply<'_, T>) -> Result<T, StoreError> {
+        Self::within(left, core, |left| core.timed_by(left, operation)).await
+    }
+
+    /// Asks the store, which is told how much is left of the budget.
+    async fn within<T, F: Future<Output = Result<T, StoreError>>>(
+        left: &mut Duration,
+        core: &Core,
+        ask: impl FnOnce(Duration) -> F,
+    ) -> Result<T, StoreError> {
         if !core.store.is_remote() {
-            return operation.await;
+            return ask(*left).await;
         }
         if left.is_zero() {
             // Not the server's fault: nothing was asked.
             return Err(StoreError::Timeout("the budget is spent".to_owned()));
         }
         let begun = Instant::now();
-        let answer = core.timed_by(*left, operation).await;
+        let answer = ask(*left).await;
         *left = left.saturating_sub(begun.elapsed());
         answer
     }
@@ -67,7 +76,7 @@ impl<'a> Commands<'a> {
         if self.ask.asks_age() {
             return self.look_aged().await;
         }
-        match Self::spend(&mut self.left, core, core.store.get(&self.ask.key)).await {
+        match Self::within(&mut self.left, core, |left| read(self.cache, &self.ask, left)).await {
             Ok(bytes) => self.settled(Sight::of(bytes, &self.ask, core)).await,
             Err(error) => self.failed(&error),
         }
@@ -81,7 +90,7 @@ impl<'a> Commands<'a> {
 
     async fn date(&mut self) -> Sight {
         let core = self.core();
-        match Self::spend(&mut self.left, core, core.store.get_aged(&self.ask.key)).await {
+        match Self::within(&mut self.left, core, |left| read_aged(self.cache, &self.ask, left)).await {
             Ok(aged) => Sight::of_aged(aged, &self.ask, core),
             Err(error) => self.failed(&error),
         }
@@ -236,4 +245,32 @@ impl<'a> Commands<'a> {
     fn is_newer(&self, there: &Value) -> bool {
         there.head.identity == self.ask.identity && there.head.version > self.ask.version
     }
+}
+
+/// The bytes under the key, by a read that is shared where many read it.
+async fn read(cache: &Cache, ask: &Ask, left: Duration) -> Result<Option<Bytes>, StoreError> {
+    let core = cache.core();
+    let alone = || core.store.get(&ask.key);
+    if !core.store.is_remote() {
+        return alone().await;
+    }
+    let shared = || -> Reply<'static, _> {
+        let (cache, key) = (cache.clone(), ask.key.clone());
+        Box::pin(async move { cache.core().store.get(&key).await })
+    };
+    core.in_time(core.reads.get(&ask.key, ask.hash(), left, alone, shared).await)
+}
+
+/// The same, with what is left of their life.
+async fn read_aged(cache: &Cache, ask: &Ask, left: Duration) -> Result<Option<Aged>, StoreError> {
+    let core = cache.core();
+    let alone = || core.store.get_aged(&ask.key);
+    if !core.store.is_remote() {
+        return alone().await;
+    }
+    let shared = || -> Reply<'static, _> {
+        let (cache, key) = (cache.clone(), ask.key.clone());
+        Box::pin(async move { cache.core().store.get_aged(&key).await })
+    };
+    core.in_time(core.aged_reads.get(&ask.key, ask.hash(), left, alone, shared).await)
 }

@@ -31,6 +31,7 @@ mod place;
 mod policy;
 #[doc(hidden)]
 pub mod private;
+mod reads;
 mod record;
 mod recovery;
 mod recursion;

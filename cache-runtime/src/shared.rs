@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use serde::de::DeserializeOwned;
+use tokio::time::error::Elapsed;
 use tracing::{error, warn};
 
 use crate::ahead::Background;
@@ -18,16 +19,20 @@ use crate::flight::Flights;
 use crate::hold::Orphans;
 use crate::key::LONGEST;
 use crate::policy::{Jitter, Life, Ttl};
+use crate::reads::Reads;
 use crate::record::{self, Found};
 use crate::recovery::{Kept, Target};
 use crate::site::Site;
-use crate::store::{self, Expiry, Reply, Store};
+use crate::store::{self, Aged, Expiry, Reply, Store};
 
 /// What the handles share.
 pub(crate) struct Core {
     pub(crate) store: Box<dyn Store>,
     pub(crate) options: Options,
     pub(crate) flights: Arc<Flights>,
+    /// Reads that callers share: of values, and of values with what is left of their lives.
+    pub(crate) reads: Reads<Option<Bytes>>,
+    pub(crate) aged_reads: Reads<Option<Aged>>,
     /// Loads without a caller.
     pub(crate) background: Arc<Background>,
     pub(crate) counters: Counters,
@@ -45,6 +50,8 @@ impl Core {
             store,
             options,
             flights: Arc::new(Flights::new()),
+            reads: Reads::new(),
+            aged_reads: Reads::new(),
             background: Arc::default(),
             counters: Counters::new(),
             kept,
@@ -63,13 +70,15 @@ impl Core {
         if !self.store.is_remote() {
             return operation.await;
         }
-        match clock::timeout(left, operation).await {
-            Ok(answered) => answered,
-            Err(_) => {
-                self.store.overdue();
-                Err(StoreError::Timeout("no answer within the budget".to_owned()))
-            }
-        }
+        self.in_time(clock::timeout(left, operation).await)
+    }
+
+    /// What became of an operation that was waited for as long as it may be.
+    pub(crate) fn in_time<T>(&self, answer: Result<Result<T, StoreError>, Elapsed>) -> Result<T, StoreError> {
+        answer.unwrap_or_else(|_| {
+            self.store.overdue();
+            Err(StoreError::Timeout("no answer within the budget".to_owned()))
+        })
     }
 
     /// Keeps an invalidation that the store couldn't take; until it can, nothing is read from it.

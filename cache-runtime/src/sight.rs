@@ -34,6 +34,11 @@ impl Ask {
         Subject { key: key.clone(), identity: *identity, fingerprint: *fingerprint, version: *version }
     }
 
+    /// A hash of whose entry it is.
+    pub(crate) fn hash(&self) -> u64 {
+        u64::from_le_bytes(*self.identity.first_chunk().expect("8 of 16 bytes"))
+    }
+
     /// Whether how long a value has still to live matters to it.
     pub(crate) fn asks_age(&self) -> bool {
         self.site.is_some_and(Site::asks_age)
