@@ -203,3 +203,34 @@ async fn a_refresh_in_the_place_of_a_load_does_not_wait_for_itself() {
         assert!(begun.elapsed() < secs(2), "{:?}", begun.elapsed());
     }
 }
+
+#[cache(ttl = 60, refresh_ahead = 20, key = "raced", cache = &table.cache)]
+async fn raced(table: &'static Table) -> Result<u64, u64> {
+    match table.load().await {
+        13 => Err(13),
+        number => Ok(number),
+    }
+}
+
+/// Another load claims the value over a refresh by hand, and fails: the value before both is over.
+#[tokio::test]
+async fn a_refresh_that_lost_its_claim_ends_the_old_value_too() {
+    for table in Table::on_each_store(ms(300)) {
+        let table: &'static Table = Box::leak(Box::new(table));
+        assert_eq!(raced(table).await, Ok(7));
+        table.write(8);
+        let refresh = tokio::spawn(raced::refresh_cache(table));
+        while table.loads() < 2 {
+            tokio::time::sleep(ms(5)).await;
+        }
+        // As if its claim had passed: what is left of the life says so, and is within the window.
+        table.write(13);
+        table.cache.expire("raced", secs(10)).await.unwrap();
+        assert_eq!(raced(table).await, Ok(7), "it isn't over yet");
+        while table.loads() < 3 {
+            tokio::time::sleep(ms(5)).await;
+        }
+        assert_eq!(refresh.await.unwrap(), Ok(8));
+        assert_eq!(raced::cached(table).await.unwrap(), None);
+    }
+}

@@ -285,7 +285,7 @@ impl<'a> Pass<'a> {
         // What is there may change between the look and the claim, but hardly thrice.
         for _ in 0..3 {
             let hold = match self.commands.look_aged().await {
-                Sight::Dark | Sight::HandsOff => break,
+                Sight::Dark | Sight::HandsOff => return self.alone(),
                 Sight::Absent => self.commands.acquire().await.ok(),
                 Sight::Hit(hit) | Sight::Stale(hit, _) if hit.prefix().is_some() => {
                     self.commands.claim(&hit).await.ok()
@@ -300,10 +300,10 @@ impl<'a> Pass<'a> {
                 }
             };
             if hold.is_some() {
-                return self.with_seat(None, hold);
+                return Box::new(self.with_seat(None, hold).by_hand());
             }
         }
-        self.alone()
+        Box::new(self.alone().by_hand())
     }
 
     fn with_seat(&mut self, seat: Option<Seat>, hold: Option<Hold>) -> Box<Lead> {

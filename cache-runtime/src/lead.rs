@@ -34,6 +34,8 @@ pub(crate) struct Lead {
     /// The value past its time to live that may be answered if the load fails.
     stale: Option<Hit>,
     patience: Option<Duration>,
+    /// Nobody may read what was there before it, whatever becomes of its fill.
+    by_hand: bool,
     begun: Option<Instant>,
     took: Duration,
     care: Care,
@@ -63,6 +65,7 @@ impl Lead {
             hold,
             stale: None,
             patience: None,
+            by_hand: false,
             begun: None,
             took: Duration::ZERO,
             care: Care::default(),
@@ -73,6 +76,12 @@ impl Lead {
     /// With a value that may be answered if the load fails, or isn't done in time.
     pub(crate) fn or_stale(mut self, stale: Option<(Hit, Option<Duration>)>) -> Self {
         (self.stale, self.patience) = stale.map_or((None, None), |(hit, patience)| (Some(hit), patience));
+        self
+    }
+
+    /// A refresh by hand: once it has returned, the value before it is over.
+    pub(crate) fn by_hand(mut self) -> Self {
+        self.by_hand = true;
         self
     }
 
@@ -219,7 +228,8 @@ impl Lead {
     /// Cancel safe: a fill that was sent may or may not arrive; either is right.
     pub(crate) fn fill<V: Serialize>(mut self, value: &V, fate: Fate) -> impl Future<Output = ()> + use<V> {
         self.settled = true;
-        let is_wanted = self.hold.is_some() || self.seat.as_ref().is_some_and(Seat::has_followers);
+        let is_wanted =
+            self.hold.is_some() || self.by_hand || self.seat.as_ref().is_some_and(Seat::has_followers);
         let encoded = is_wanted.then(|| {
             let is_none = codec::is_none(value);
             let life = self.life(fate, is_none);
@@ -245,7 +255,7 @@ impl Lead {
     async fn store(mut self, Entry { record, life }: Entry) {
         let cache = self.cache.clone();
         let core = cache.core();
-        let mut accepted = false;
+        let (mut accepted, mut refused) = (false, self.hold.is_none());
         if let Some(seat) = &self.seat {
             seat.seal();
         }
@@ -258,6 +268,7 @@ impl Lead {
                     debug!(target: "cache_aside", key = %self.ask.key, ttl = ?life, "fill");
                 }
                 Ok(false) => {
+                    refused = true;
                     debug!(target: "cache_aside", key = %self.ask.key, "fill refused: the key was invalidated meanwhile");
                 }
                 Err(error) => {
@@ -269,6 +280,10 @@ impl Lead {
         if !accepted {
             core.books(self.ask.site).count(|book| &book.fills_refused);
             self.give_up().await;
+            if self.by_hand && refused {
+                // Another load may have claimed the value: if it fails, the value must not stay.
+                let _ = core.timed(core.store.remove(&self.ask.key)).await;
+            }
         }
         if let Some(seat) = self.seat.take() {
             seat.land(Landing::Value { record, accepted });

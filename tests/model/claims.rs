@@ -135,6 +135,14 @@ impl Steps<'_> {
         self.world.harms.note(Harm::DeadServed, me.kind == Kind::Call && version < me.floor);
     }
 
+    /// A refresh by hand returns. If the server answered all that it asked, nothing older stays.
+    pub(crate) fn refreshed(&mut self, load: Load, is_sure: bool) {
+        if is_sure {
+            self.world.floor = self.world.floor.max(self.me().floor);
+        }
+        self.give(load.version);
+    }
+
     /// The way of a refresh by hand.
     pub(crate) fn refresh(&mut self, command: Command, reply: Reply) {
         match (command, reply) {

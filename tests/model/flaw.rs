@@ -15,6 +15,8 @@ pub(crate) enum Flaw {
     FollowerTakesRefusedFill,
     /// A refresh, by hand or ahead, claims nothing, and fills if there is any value.
     RefreshWithoutClaim,
+    /// A refresh by hand whose fill is refused leaves what is there, though that may be older.
+    RefusedRefreshLeavesValue,
     /// A lease is released by a bare `DEL`, which removes another's lease or value.
     ReleaseWithoutCompare,
     /// A lease is put without `NX`, over another's.

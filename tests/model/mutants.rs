@@ -58,6 +58,13 @@ fn a_refresh_without_claim_is_caught() {
     breaks(Flaw::RefreshWithoutClaim, world(&[(0, Refresh), (1, Call)], 1, 0), &[I1, I10]);
 }
 
+/// Another refresh took its right, and failed: the old value is still there when both have returned.
+#[test]
+fn a_refused_refresh_that_leaves_the_value_is_caught() {
+    let protocol = world(&[(0, Refresh), (1, Refresh)], 1, 0);
+    breaks(Flaw::RefusedRefreshLeavesValue, Protocol { fails: true, ..protocol }, &[I1]);
+}
+
 /// Ahead, two refresh at once as well.
 #[test]
 fn a_refresh_ahead_without_claim_is_caught() {

@@ -20,7 +20,7 @@ pub(crate) fn all(protocol: &Protocol) -> Vec<Property<Protocol>> {
     let mut all = vec![
         // No read returns what is older than an invalidation that returned Ok before it began.
         Property::always(I3, |_, world: &World| !world.harms.has(Harm::StaleRead)),
-        // What is stored is never older than an invalidation that returned Ok.
+        // What is stored is never older than an invalidation, or a refresh by hand, that returned Ok.
         Property::always(
             I1,
             |_, world: &World| !matches!(world.cell, Cell::Value(Entry { version, .. }) if version < world.floor),

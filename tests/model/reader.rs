@@ -33,7 +33,9 @@ impl Steps<'_> {
 
     /// The call begins.
     pub(crate) fn begin(&mut self) {
-        self.me().floor = self.world.floor;
+        // A refresh is asked for because of a write, with or without an invalidation.
+        let is_refresh = self.me().kind == Kind::Refresh;
+        self.me().floor = if is_refresh { self.world.truth } else { self.world.floor };
         self.ask(Command::Get, None);
     }
 
@@ -126,6 +128,9 @@ impl Steps<'_> {
                     }
                     Err(sight) => self.lead(sight),
                 }
+            }
+            (Kind::Refresh, Command::Delete) => {
+                self.refreshed(load.expect("it had a load"), reply != Reply::Lost);
             }
             (Kind::Refresh, _) => self.refresh(command, reply),
             (Kind::Call | Kind::Background, _) => unreachable!("{command:?}"),
@@ -286,6 +291,15 @@ impl Steps<'_> {
             self.world.stray(Command::Release { held });
         }
         self.land(load.number, Landing::Value { version: load.version, accepted });
+        if self.me().kind == Kind::Refresh && load.hold.is_some() {
+            return match reply {
+                // What is there may be older than this refresh.
+                Reply::Did(false) if self.flaw != Some(Flaw::RefusedRefreshLeavesValue) => {
+                    self.ask(Command::Delete, Some(load));
+                }
+                reply => self.refreshed(load, reply != Reply::Lost),
+            };
+        }
         self.give(load.version);
     }
 }

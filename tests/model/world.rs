@@ -12,7 +12,7 @@ pub(crate) struct World {
     pub(crate) rightful: Option<Id>,
     /// What the database holds.
     pub(crate) truth: Version,
-    /// The newest version whose invalidation returned Ok.
+    /// The newest version whose invalidation, or refresh by hand, returned Ok.
     pub(crate) floor: Version,
     /// Sorted: who is who doesn't matter.
     pub(crate) readers: Vec<Reader>,
