@@ -406,7 +406,7 @@ const BY_HAND: [(&str, &[Step]); 16] = [
     ("never expire", &[Step("PERSIST", 0), Step("EXISTS", 0)]),
     ("clear_cache", &[Step("UNLINK", 0)]),
     ("clear_cache_all", &[Step("SCAN", 0), Step("UNLINK", 0)]),
-    ("put_cache", &[Step("GET", 0), Step("SET", 0)]),
+    ("put_cache", &[Step("GET", 0), Step("EVALSHA", 0)]),
     ("cached", &[Step("GET", 0)]),
 ];
 
