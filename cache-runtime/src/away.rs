@@ -49,7 +49,7 @@ where
     let mut lead = match enter(&mut pass).await {
         Entered::Value(value, hit) => {
             if hit.age == Age::Due
-                && let Some(ticket) = pass.ticket()
+                && let Some(ticket) = pass.renewal()
             {
                 let (cache, ask) = (Cache::clone(&cache), pass.into_ask());
                 spawn(renew::<K, R, J>(cache, ask, hit, ticket, away(args), judge));
@@ -58,19 +58,14 @@ where
         }
         Entered::Load(lead) => lead,
     };
-    let Some((patience, stale)) = lead.patience() else {
+    let patience = lead.patience();
+    let (Some((patience, stale)), Some(ticket)) = (patience, pass.ticket()) else {
         let outcome = lead.drive_caught(pin!(here(args))).await.map(K::split);
-        return K::join(finish(lead, outcome, judge).await);
-    };
-    let decode = |hit: &Hit| codec::decode::<K::Value>(&hit.payload, hit.is_none).ok();
-    let Some(ticket) = pass.ticket() else {
-        // Enough loads go on without a caller; dropping this one lets the next caller try.
-        drop(lead);
-        if let Some(value) = decode(&stale) {
-            pass.accept(&stale);
-            return K::join(Ok(value));
+        let (returned, is_stale) = finish(lead, outcome, judge).await;
+        if is_stale {
+            pass.count_stale();
         }
-        return here(args).await;
+        return K::join(returned);
     };
     let (waiting, gone) = oneshot::channel::<()>();
     let deadline = cache.core().options.load_deadline;
@@ -80,18 +75,27 @@ where
         tokio::time::sleep(deadline).await;
     };
     let mut task = spawn(go_on::<K, R, J>(lead, ticket, away(args), judge, end));
-    if let Ok(done) = tokio::time::timeout(patience, &mut task).await {
-        return K::join(joined(done).await);
+    let in_time = tokio::time::timeout(patience, &mut task).await;
+    let has_ended = in_time.is_ok();
+    if let Some((returned, is_stale)) = in_time.ok().and_then(joined) {
+        if is_stale {
+            pass.count_stale();
+        }
+        return K::join(returned);
     }
     if let Some(hit) = pass.settle_for(patience, stale).await
-        && let Some(value) = decode(&hit)
+        && let Ok(value) = codec::decode::<K::Value>(&hit.payload, hit.is_none)
     {
         pass.accept(&hit);
         return K::join(Ok(value));
     }
-    let done = task.await;
+    let done = if has_ended { None } else { joined(task.await) };
     drop(waiting);
-    K::join(joined(done).await)
+    match done {
+        Some((returned, _)) => K::join(returned),
+        // The runtime of the load has ended, and the args with it.
+        None => pending().await,
+    }
 }
 
 /// Renews a value in the background, if its claim is granted.
@@ -114,7 +118,7 @@ async fn go_on<K, R, J>(
     mut work: Away<R>,
     judge: J,
     end: impl Future<Output = ()>,
-) -> Option<Result<K::Value, K::Error>>
+) -> Option<(Result<K::Value, K::Error>, bool)>
 where
     K: Kind<R>,
     K::Value: Serialize + DeserializeOwned,
@@ -122,9 +126,12 @@ where
 {
     let outcome = {
         let (mut driven, mut end) = (pin!(lead.drive_caught(work.as_mut())), pin!(end));
-        poll_fn(|cx| match driven.as_mut().poll(cx) {
-            Poll::Ready(outcome) => Poll::Ready(Some(outcome)),
-            Poll::Pending => end.as_mut().poll(cx).map(|()| None),
+        poll_fn(|cx| {
+            ticket.touch();
+            match driven.as_mut().poll(cx) {
+                Poll::Ready(outcome) => Poll::Ready(Some(outcome)),
+                Poll::Pending => end.as_mut().poll(cx).map(|()| None),
+            }
         })
         .await
         .map(|outcome| outcome.map(K::split))
@@ -149,12 +156,11 @@ where
     tokio::spawn(global::carry(load))
 }
 
-/// What a load gave that ran in a task of its own.
-async fn joined<T>(done: Result<Option<T>, JoinError>) -> T {
+/// What a load gave that ran in a task of its own; nothing if its runtime has ended.
+fn joined<T>(done: Result<Option<T>, JoinError>) -> Option<T> {
     match done.map_err(JoinError::try_into_panic) {
-        Ok(Some(returned)) => returned,
+        Ok(returned) => returned,
         Err(Ok(panic)) => resume_unwind(panic),
-        // The runtime is ending, and so is this call.
-        Ok(None) | Err(Err(_)) => pending().await,
+        Err(Err(_)) => None,
     }
 }

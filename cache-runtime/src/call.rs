@@ -5,7 +5,7 @@
 use std::any::Any;
 use std::cell::Cell;
 use std::future::Future;
-use std::panic::resume_unwind;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::pin::pin;
 use std::time::Duration;
 
@@ -150,17 +150,18 @@ where
         Entered::Value(value, _) => return K::join(Ok(value)),
         Entered::Load(leader) => leader,
     };
-    match K::split(leader.drive(pin!(load())).await) {
-        Ok(value) => {
-            let fate = judge(&value);
-            leader.fill(&value, fate).await;
-            K::join(Ok(value))
-        }
+    // An error isn't held while anything is waited for: it may be bound to its thread.
+    let value = match K::split(leader.drive(pin!(load())).await) {
+        Ok(value) => value,
         Err(error) => {
             leader.fail();
-            K::join(Err(error))
+            return K::join(Err(error));
         }
-    }
+    };
+    let fate = judge(&value);
+    let encoded = leader.encode(&value, fate);
+    leader.fill(encoded).await;
+    K::join(Ok(value))
 }
 
 /// The decorated call of a function with `stale_if_error`: as [`call`], but the error is held until
@@ -180,7 +181,11 @@ where
         Entered::Value(value, _) => K::join(Ok(value)),
         Entered::Load(mut leader) => {
             let outcome = leader.drive_caught(pin!(load())).await.map(K::split);
-            K::join(finish(leader, outcome, judge).await)
+            let (returned, is_stale) = finish(leader, outcome, judge).await;
+            if is_stale {
+                pass.count_stale();
+            }
+            K::join(returned)
         }
     }
 }
@@ -211,27 +216,31 @@ pub(crate) async fn enter<V: DeserializeOwned>(pass: &mut Pass<'_>) -> Entered<V
 /// What a function ended with: what it returned, taken apart, or its panic.
 pub(crate) type Outcome<V, E> = Result<Result<V, E>, Box<dyn Any + Send>>;
 
-/// Stores what the function returned; if it failed, answers with the stale value where there is one.
-pub(crate) async fn finish<V, E, J>(lead: Box<Lead>, outcome: Outcome<V, E>, judge: J) -> Result<V, E>
+/// Stores what the function returned; if it failed, answers with the stale value where there is one,
+/// and says so.
+pub(crate) async fn finish<V, E, J>(lead: Box<Lead>, outcome: Outcome<V, E>, judge: J) -> (Result<V, E>, bool)
 where
     V: Serialize + DeserializeOwned,
     J: FnOnce(&V) -> Fate,
 {
     let failed = match outcome {
-        Ok(Ok(value)) => {
-            let fate = judge(&value);
-            lead.fill(&value, fate).await;
-            return Ok(value);
-        }
+        // The rules and the encoding are the user's code, too.
+        Ok(Ok(value)) => match catch_unwind(AssertUnwindSafe(|| lead.encode(&value, judge(&value)))) {
+            Ok(encoded) => {
+                lead.fill(encoded).await;
+                return (Ok(value), false);
+            }
+            Err(panic) => Err(panic),
+        },
         Ok(Err(error)) => Ok(error),
         Err(panic) => Err(panic),
     };
     let stale = lead.fail_over().await;
     if let Some(value) = stale.and_then(|hit| codec::decode(&hit.payload, hit.is_none).ok()) {
-        return Ok(value);
+        return (Ok(value), true);
     }
     match failed {
-        Ok(error) => Err(error),
+        Ok(error) => (Err(error), false),
         Err(panic) => resume_unwind(panic),
     }
 }

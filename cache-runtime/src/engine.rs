@@ -113,9 +113,20 @@ impl<'a> Pass<'a> {
         }
     }
 
-    /// The right to load in the background, if there isn't such a load already, or too many.
+    /// The right to load in the background, if there aren't too many such loads.
     pub(crate) fn ticket(&self) -> Option<Ticket> {
-        self.core().background.ticket(self.ask().subject())
+        self.core().background.ticket()
+    }
+
+    /// The right to renew in the background what was found, if this process doesn't do so already.
+    pub(crate) fn renewal(&self) -> Option<Ticket> {
+        let core = self.core();
+        core.background.renewal(self.ask().subject(), core.options.lease)
+    }
+
+    /// The function failed, and a stale value was the answer.
+    pub(crate) fn count_stale(&self) {
+        self.books().count(|book| &book.stale_served);
     }
 
     pub(crate) fn into_ask(self) -> Ask {
@@ -172,7 +183,8 @@ impl<'a> Pass<'a> {
     }
 
     /// Joins the flight of the key. Nothing: read again.
-    async fn fly(&mut self, sight: Sight) -> Option<Step> {
+    async fn fly(&mut self, mut sight: Sight) -> Option<Step> {
+        let mut waited = false;
         let Some(mut member) = self.core().flights.join(self.ask().subject()) else {
             self.books().count(|book| &book.bypassed);
             self.core()
@@ -186,7 +198,13 @@ impl<'a> Pass<'a> {
             }
             match turn {
                 Turn::Lead { seat, orphan } => {
-                    return Some(self.lead(Some(member.sit(seat)), sight, orphan).await);
+                    let seat = member.sit(seat);
+                    if waited && matches!(sight, Sight::Stale(..)) {
+                        // It may have been invalidated meanwhile.
+                        self.commands.renew();
+                        sight = self.commands.look().await;
+                    }
+                    return Some(self.lead(Some(seat), sight, orphan).await);
                 }
                 Turn::Take(record) => {
                     return Some(match Hit::from_flight(record) {
@@ -210,6 +228,7 @@ impl<'a> Pass<'a> {
                         return self.fallback.at_once().map(Step::Hit);
                     }
                     self.fallback.wait();
+                    waited = true;
                     // Cancel: the member leaves the queue.
                     member.wait(self.core().options.lease, left).await;
                 }

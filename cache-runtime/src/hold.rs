@@ -13,6 +13,7 @@ use tracing::debug;
 
 use crate::background;
 use crate::cache::Cache;
+use crate::error::StoreError;
 use crate::record::{self, Claim, Kind, Prefix};
 
 /// The right to fill one key, as long as the store agrees.
@@ -113,7 +114,7 @@ impl Hold {
 
     /// Says in the store that a load failed, so that the next one waits a little. True if the value is
     /// known to be still there: nobody invalidated or replaced it since it was claimed.
-    pub(crate) async fn rest(mut self) -> bool {
+    pub(crate) async fn rest(mut self) -> Result<bool, StoreError> {
         let cache = self.cache.clone();
         let core = cache.core();
         let kept = if self.is_lease() {
@@ -129,7 +130,7 @@ impl Hold {
         if kept.is_ok() {
             self.disarm();
         }
-        kept.unwrap_or(false)
+        kept
     }
 
     /// Removes what it holds, before anybody can take it for the newest.

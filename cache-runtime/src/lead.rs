@@ -16,13 +16,13 @@ use crate::cache::Cache;
 use crate::clock;
 use crate::codec;
 use crate::commands::Commands;
-use crate::error::CacheError;
+use crate::error::{CacheError, StoreError};
 use crate::flight::{Landing, Seat};
 use crate::hold::Hold;
 use crate::policy::{Fate, Jitter, Life, whole_millis};
 use crate::record::{self, Head, Kind};
 use crate::recursion::{self, Loading};
-use crate::sight::{Ask, Hit, Sight};
+use crate::sight::{Age, Ask, Hit, Sight};
 
 /// A load that is about to run, runs, or ran.
 #[derive(Debug)]
@@ -202,45 +202,64 @@ impl Lead {
         books.count(|book| &book.load_errors);
         self.settled = true;
         let stale = self.stale.take();
-        let is_there = match self.hold.take() {
+        let mut rests = false;
+        let answer = match self.hold.take() {
             // There is no value; the lease is free at once.
-            Some(hold) if hold.is_lease() && stale.is_none() => false,
-            Some(hold) => hold.rest().await,
-            None if stale.is_none() => false,
-            None => matches!(Commands::new(&cache, self.ask.clone()).look_aged().await, Sight::Stale(..)),
+            Some(hold) if hold.is_lease() && stale.is_none() => None,
+            Some(hold) => {
+                let is_claim = !hold.is_lease();
+                match hold.rest().await {
+                    Ok(is_there) => {
+                        rests = is_there && is_claim;
+                        stale.filter(|_| is_there)
+                    }
+                    // Out of memory, say: the value may be there all the same.
+                    Err(StoreError::Refused(_)) if stale.is_some() => self.look().await,
+                    Err(_) => None,
+                }
+            }
+            None if stale.is_none() => None,
+            None => self.look().await,
         };
-        if let Some(seat) = self.seat.take() {
-            // The others find that it rests, and answer with what is there.
-            seat.land(if is_there && stale.is_some() { Landing::Found } else { Landing::Alone });
-        }
         let now = Instant::now();
-        let stale = stale.filter(|hit| is_there && hit.end().is_none_or(|end| now < end));
-        if stale.is_some() {
-            books.count(|book| &book.stale_served);
-            debug!(target: "cache_aside", key = %self.ask.key, "the function failed: answered with the stale value");
+        let answer = answer.filter(|hit| hit.end().is_none_or(|end| now < end));
+        if let Some(seat) = self.seat.take() {
+            // Where it rests, or there is a newer one, the others find what to answer with; else each
+            // fails for itself, not one after the other.
+            let is_newer = answer.as_ref().is_some_and(|hit| hit.age != Age::Stale);
+            seat.land(if rests || is_newer { Landing::Found } else { Landing::Alone });
         }
-        stale
+        answer
     }
 
-    /// Stores what the function returned, and lets the others have it. The value is encoded here and
-    /// now: what remains to be done doesn't hold it.
-    ///
-    /// Cancel safe: a fill that was sent may or may not arrive; either is right.
-    pub(crate) fn fill<V: Serialize>(mut self, value: &V, fate: Fate) -> impl Future<Output = ()> + use<V> {
-        self.settled = true;
+    /// What is there now.
+    async fn look(&mut self) -> Option<Hit> {
+        match Commands::new(&self.cache, self.ask.clone()).look_aged().await {
+            Sight::Hit(hit) | Sight::Stale(hit, _) => Some(hit),
+            _ => None,
+        }
+    }
+
+    /// What is to be stored of what the function returned; nothing if nobody wants it.
+    pub(crate) fn encode<V: Serialize>(&self, value: &V, fate: Fate) -> Option<Result<Entry, CacheError>> {
         let is_wanted =
             self.hold.is_some() || self.by_hand || self.seat.as_ref().is_some_and(Seat::has_followers);
-        let encoded = is_wanted.then(|| {
+        is_wanted.then(|| {
             let is_none = codec::is_none(value);
             let life = self.life(fate, is_none);
             encode_record(&self.cache, &self.ask, value, is_none, self.took, life)
-        });
-        async move {
-            match encoded {
-                None => {}
-                Some(Ok(entry)) => Box::pin(self.store(entry)).await,
-                Some(Err(error)) => Box::pin(self.refuse(&error)).await,
-            }
+        })
+    }
+
+    /// Stores what was encoded, and lets the others have it. It doesn't hold the value.
+    ///
+    /// Cancel safe: a fill that was sent may or may not arrive; either is right.
+    pub(crate) async fn fill(mut self, encoded: Option<Result<Entry, CacheError>>) {
+        self.settled = true;
+        match encoded {
+            None => {}
+            Some(Ok(entry)) => Box::pin(self.store(entry)).await,
+            Some(Err(error)) => Box::pin(self.refuse(&error)).await,
         }
     }
 
@@ -341,7 +360,8 @@ pub(crate) fn encode_record<V: Serialize + ?Sized>(
     // What never ends is never stale.
     let grace = ask.site.map(|site| site.grace).unwrap_or_default();
     let (fresh, grace) = match life {
-        Life::For(Some(fresh)) => (fresh, whole_millis(grace)),
+        // As much of it as a key can live for.
+        Life::For(Some(fresh)) => (fresh, whole_millis(fresh.saturating_add(grace)).saturating_sub(fresh)),
         Life::For(None) | Life::Over => Default::default(),
     };
     let head = Head {

@@ -65,10 +65,10 @@ pub enum Ahead {
 }
 
 impl Ahead {
-    /// With how little left a value of this life is due.
+    /// With how little left a value of this life is due: half of it at most, or it would be due at once.
     pub(crate) fn window(self, life: Duration) -> Duration {
         match self {
-            Self::UpTo(left) => left,
+            Self::UpTo(left) => left.min(life / 2),
             Self::Percent(percent) => life.saturating_mul(u32::from(percent)) / 100,
         }
     }
@@ -167,7 +167,8 @@ mod tests {
     fn a_share_is_one_of_the_life() {
         let minute = Duration::from_secs(60);
         assert_eq!(Ahead::Percent(20).window(minute), Duration::from_secs(12));
-        assert_eq!(Ahead::UpTo(minute).window(Duration::from_secs(1)), minute);
+        assert_eq!(Ahead::UpTo(Duration::from_secs(5)).window(minute), Duration::from_secs(5));
+        assert_eq!(Ahead::UpTo(minute).window(minute), minute / 2);
     }
 
     #[test]
