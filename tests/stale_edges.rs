@@ -107,7 +107,6 @@ async fn callers_of_a_failing_function_do_not_queue_up_when_memory_is_full() {
     for caller in callers {
         assert_eq!(caller.await.unwrap(), Ok(7));
     }
-    println!("T1 20 callers took {:?}, {} loads", begun.elapsed(), db.loads());
     assert!(begun.elapsed() < ms(600), "{:?}", begun.elapsed());
 }
 
@@ -139,7 +138,6 @@ async fn callers_of_a_failing_function_do_not_queue_up_behind_another_process() 
         assert_eq!(caller.await.unwrap(), Ok(7));
     }
     holder.abort();
-    println!("T2 20 callers took {:?}, {} loads", begun.elapsed(), db.loads());
     assert!(begun.elapsed() < ms(600), "{:?}", begun.elapsed());
 }
 
@@ -225,7 +223,6 @@ static JUDGED: AtomicU64 = AtomicU64::new(0);
 async fn judged(cache: &Cache, db: &Db) -> i64 {
     db.load().await.unwrap()
 }
-/// T7
 #[tokio::test]
 async fn a_panic_of_a_rule_in_the_background_backs_off() {
     let cache = Cache::builder().build().unwrap();
@@ -239,7 +236,6 @@ async fn a_panic_of_a_rule_in_the_background_backs_off() {
     assert!(db.loads() <= 3, "{} loads", db.loads());
 }
 
-/// T8
 #[tokio::test]
 async fn each_caller_without_flights_waits_for_its_timeout() {
     let cache = Cache::builder().build().unwrap();
@@ -280,7 +276,7 @@ fn a_load_left_in_an_idle_runtime_keeps_nobody_from_loading() {
     drop(idle);
 }
 
-/// T12b: the call itself moves to another runtime.
+/// The call itself moves to another runtime.
 #[test]
 fn a_call_whose_load_went_down_with_its_runtime_ends() {
     let first = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
