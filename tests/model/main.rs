@@ -1,16 +1,16 @@
 //! The protocol, searched through: every order in which things can happen in small worlds, and
-//! everything that can go wrong at every moment (I1, I3, I6, I7, I10).
+//! everything that can go wrong at every moment (I1, I2, I3, I6, I7, I10).
 //!
 //! `store.rs` is the server, `flight.rs` one process' queue, `reader.rs` one call step by step: the
 //! rules of `cache-runtime/src/flight.rs`, `engine.rs` and `lead.rs`, one step for each wait. `claims.rs`
 //! goes on where a value stays readable while it is loaded anew, `ends.rs` is how calls end. `ageing.rs`
 //! is what time does, `faults.rs` what else may happen, `promises.rs` what must hold, and `mutants.rs`
-//! shows that it can fail.
+//! shows that it can fail. Tags have a world of their own, `tags.rs`.
 //!
 //! Time has no measure here: a lease, a claim or a value may end at any moment, a leader may be given up
 //! at any moment, and whatever comes late comes after anything else. So extending a lease, which only
-//! makes its end rarer, is no step. Not here either: tags, puts by hand, kept invalidations
-//! (`recovery.rs`), and the entries of two functions under one key.
+//! makes its end rarer, is no step. Not here either: puts by hand, kept invalidations (`recovery.rs`),
+//! and the entries of two functions under one key.
 
 mod ageing;
 mod claims;
@@ -24,8 +24,11 @@ mod promises;
 mod protocol;
 mod reader;
 mod store;
+mod tags;
 mod world;
 
+use std::fmt::Debug;
+use std::hash::Hash;
 use std::io::Write;
 use std::time::Instant;
 
@@ -33,6 +36,7 @@ use ageing::{Age, Options};
 use flaw::Flaw;
 use protocol::Protocol;
 use stateright::{Checker, HasDiscoveries, Model};
+use tags::Tags;
 use world::Kind::{self, Call, Refresh};
 
 fn world(readers: &[(u8, Kind)], writers: usize, faults: u8) -> Protocol {
@@ -55,10 +59,22 @@ fn ageing(options: Options, begin: Age, readers: &[(u8, Kind)], writers: usize, 
     Protocol { fails: true, options, begin: Some(begin), ..world(readers, writers, faults) }
 }
 
+/// A model that several threads can search.
+trait Searchable:
+    Model<State: Clone + Debug + Hash + PartialEq + Send + Sync, Action: Clone + Debug + PartialEq>
+    + Send
+    + Sync
+    + 'static
+{
+}
+
+impl Searchable for Protocol {}
+impl Searchable for Tags {}
+
 /// Searches all of a world; nothing may break.
-fn holds(name: &str, protocol: Protocol) {
+fn holds(name: &str, model: impl Searchable) {
     let begun = Instant::now();
-    let checker = protocol.checker().threads(2).spawn_bfs().join();
+    let checker = model.checker().threads(2).spawn_bfs().join();
     report(format_args!(
         "{name}: {} states, {} unique, up to {} steps, {:.1?}",
         checker.state_count(),
@@ -69,10 +85,15 @@ fn holds(name: &str, protocol: Protocol) {
     checker.assert_properties();
 }
 
-/// Searches until these properties are found broken, by the shortest way.
+/// Searches a world with this flaw until these properties are found broken.
 fn breaks(flaw: Flaw, protocol: Protocol, properties: &[&'static str]) {
+    finds(flaw, Protocol { flaw: Some(flaw), ..protocol }, properties);
+}
+
+/// Searches until these properties are found broken, by the shortest way.
+fn finds(flaw: impl Debug, model: impl Searchable, properties: &[&'static str]) {
     let until = HasDiscoveries::AllOf(properties.iter().copied().collect());
-    let checker = Protocol { flaw: Some(flaw), ..protocol }.checker().finish_when(until).spawn_bfs().join();
+    let checker = model.checker().finish_when(until).spawn_bfs().join();
     for property in properties {
         let path =
             checker.discovery(property).unwrap_or_else(|| panic!("{flaw:?} isn't caught by {property}"));
