@@ -13,6 +13,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::sync::oneshot;
 use tokio::task::{JoinError, JoinHandle};
+use tracing::Instrument;
 
 use crate::ahead::Ticket;
 use crate::cache::Cache;
@@ -22,7 +23,7 @@ use crate::engine::Pass;
 use crate::global;
 use crate::lead::Lead;
 use crate::policy::Fate;
-use crate::sight::{Age, Ask, Hit};
+use crate::sight::{Age, Ask, Hit, Sight};
 use crate::value::Kind;
 
 /// The body on copies of its arguments.
@@ -106,8 +107,15 @@ where
     J: FnOnce(&K::Value) -> Fate,
 {
     let end = tokio::time::sleep(cache.core().options.load_deadline);
-    if let Some(lead) = Pass::new(&cache, ask, false).lead_ahead(&hit).await {
-        go_on::<K, R, J>(lead, ticket, work, judge, end).await;
+    match Pass::new(&cache, ask, false).lead_ahead(&hit).await {
+        Ok(lead) => drop(go_on::<K, R, J>(lead, ticket, work, judge, end).await),
+        // The store refuses or doesn't answer: while the ticket is held, this process doesn't try again.
+        Err(Sight::Dark | Sight::HandsOff) => {
+            drop(work);
+            tokio::time::sleep(cache.core().options.stale_backoff.min(cache.core().options.lease)).await;
+            drop(ticket);
+        }
+        Err(_) => {}
     }
 }
 
@@ -148,12 +156,12 @@ where
     returned
 }
 
-/// Spawns with the cache that is the global one here.
+/// Spawns with the cache that is the global one here, and in the span that is the current one.
 fn spawn<F>(load: F) -> JoinHandle<F::Output>
 where
     F: Future<Output: Send> + Send + 'static,
 {
-    tokio::spawn(global::carry(load))
+    tokio::spawn(global::carry(load).in_current_span())
 }
 
 /// What a load gave that ran in a task of its own; nothing if its runtime has ended.

@@ -14,6 +14,7 @@ use crate::error::CacheError;
 use crate::events::Stats;
 use crate::key::by_hand;
 use crate::policy::{Fate, Life, SingleFlight, Ttl};
+use crate::record;
 use crate::recovery::Kept;
 use crate::shared::Core;
 use crate::sight::Ask;
@@ -85,8 +86,11 @@ impl Cache {
     /// As [`Cache`] says.
     pub async fn get<T: DeserializeOwned>(&self, key: &str) -> Result<Option<T>, CacheError> {
         let key = self.core.full(key.to_owned())?;
-        let bytes = self.core.timed(self.core.store.get(&key)).await?;
-        let bytes = self.core.unless_stale(&key, bytes).await?;
+        let mut bytes = self.core.timed(self.core.store.get(&key)).await?;
+        if bytes.as_ref().is_some_and(|bytes| !record::grace(bytes).is_zero()) {
+            let key = std::slice::from_ref(&key);
+            bytes = Box::pin(self.core.fresh(key)).await?.pop().flatten();
+        }
         Ok(self.core.decode(&key, bytes))
     }
 
@@ -199,7 +203,8 @@ impl Cache {
         self.core.invalidate_glob(&self.core.full_glob(glob)).await
     }
 
-    /// The values of these keys, in their order, in one round trip.
+    /// The values of these keys, in their order, in one round trip; two if there are values of functions
+    /// with `stale_if_error` among them.
     ///
     /// # Errors
     /// As [`Cache`] says.
@@ -209,13 +214,8 @@ impl Cache {
     ) -> Result<Vec<Option<T>>, CacheError> {
         let keys: Vec<String> =
             keys.iter().map(|key| self.core.full(key.as_ref().to_owned())).collect::<Result<_, _>>()?;
-        let found = self.core.timed(self.core.store.get_many(&keys)).await?;
-        let mut values = Vec::with_capacity(keys.len());
-        for (key, bytes) in keys.iter().zip(found) {
-            let bytes = self.core.unless_stale(key, bytes).await?;
-            values.push(self.core.decode(key, bytes));
-        }
-        Ok(values)
+        let found = self.core.fresh(&keys).await?;
+        Ok(keys.iter().zip(found).map(|(key, bytes)| self.core.decode(key, bytes)).collect())
     }
 
     /// Stores these values in one round trip.

@@ -74,7 +74,8 @@ impl<'a> Commands<'a> {
     pub(crate) async fn look(&mut self) -> Sight {
         let core = self.core();
         if self.ask.asks_age() {
-            return self.look_aged().await;
+            // Boxed: other functions don't carry the room for it.
+            return Box::pin(self.look_aged()).await;
         }
         match Self::within(&mut self.left, core, |left| read(self.cache, &self.ask, left)).await {
             Ok(bytes) => self.settled(Sight::of(bytes, &self.ask, core)).await,

@@ -133,13 +133,13 @@ impl<'a> Pass<'a> {
         self.commands.ask
     }
 
-    /// The right to renew the value of this hit in the background, if nobody else has it.
+    /// The right to renew the value of this hit in the background, or why there is none.
     ///
     /// Cancel safe: a claim ends by itself.
-    pub(crate) async fn lead_ahead(&mut self, hit: &Hit) -> Option<Box<Lead>> {
-        let hold = self.commands.claim(hit).await.ok()?;
+    pub(crate) async fn lead_ahead(&mut self, hit: &Hit) -> Result<Box<Lead>, Sight> {
+        let hold = self.commands.claim(hit).await?;
         self.books().count(|book| &book.refreshes);
-        Some(self.with_seat(None, Some(hold)))
+        Ok(self.with_seat(None, Some(hold)))
     }
 
     /// The value of this hit was decoded.
@@ -201,7 +201,6 @@ impl<'a> Pass<'a> {
                     let seat = member.sit(seat);
                     if waited && matches!(sight, Sight::Stale(..)) {
                         // It may have been invalidated meanwhile.
-                        self.commands.renew();
                         sight = self.commands.look().await;
                     }
                     return Some(self.lead(Some(seat), sight, orphan).await);
@@ -231,6 +230,7 @@ impl<'a> Pass<'a> {
                     waited = true;
                     // Cancel: the member leaves the queue.
                     member.wait(self.core().options.lease, left).await;
+                    self.commands.renew();
                 }
             }
         }

@@ -9,7 +9,8 @@ use crate::sight::{Ask, Hit, Sight};
 /// What one call has seen that is past its time to live.
 #[derive(Debug, Default)]
 pub(crate) struct Fallback {
-    hit: Option<Hit>,
+    // Boxed: most calls have none.
+    hit: Option<Box<Hit>>,
     /// Until when something newer is waited for, by `clock::millis`.
     until: Option<u64>,
     waited: bool,
@@ -21,7 +22,7 @@ impl Fallback {
     pub(crate) fn note(&mut self, sight: &Sight, ask: &Ask) {
         match sight {
             Sight::Stale(hit, _) if ask.takes_stale() => {
-                self.hit = Some(hit.clone());
+                self.hit = Some(Box::new(hit.clone()));
                 if let (None, Some(timeout)) = (self.until, ask.site.and_then(|site| site.timeout)) {
                     let timeout = u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX);
                     self.until = Some(clock::millis().saturating_add(timeout));
@@ -53,12 +54,12 @@ impl Fallback {
 
     /// The value, if it needs no second look: nothing was waited for since it was seen.
     pub(crate) fn at_once(&mut self) -> Option<Hit> {
-        self.hit.take().filter(|_| !self.waited)
+        self.hit.take().filter(|_| !self.waited).map(|hit| *hit)
     }
 
     /// Hands the value over to a load, with how long its caller waits for that.
     pub(crate) fn take(&mut self) -> Option<(Hit, Option<Duration>)> {
         let patience = self.left().filter(|_| clock::has_timers());
-        self.hit.take().map(|hit| (hit, patience))
+        self.hit.take().map(|hit| (*hit, patience))
     }
 }

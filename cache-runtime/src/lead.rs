@@ -293,6 +293,15 @@ impl Lead {
                 Err(error) => {
                     core.books(self.ask.site).count(|book| &book.store_errors);
                     debug!(target: "cache_aside", key = %self.ask.key, %error, "fill failed");
+                    if !hold.is_lease() && !self.by_hand {
+                        match error {
+                            // Out of memory, say: the older value may stay, its claim ends by itself.
+                            StoreError::Refused(_) => hold.disarm(),
+                            // The fill may have arrived; if not, the older value goes. Nobody waits for that.
+                            _ => hold.arm(),
+                        }
+                        self.hold = None;
+                    }
                 }
             }
         }

@@ -175,15 +175,22 @@ impl Core {
         decoded
     }
 
-    /// These bytes, unless they are a value past its time to live: that is for its function alone.
-    pub(crate) async fn unless_stale(
-        &self,
-        key: &str,
-        bytes: Option<Bytes>,
-    ) -> Result<Option<Bytes>, StoreError> {
-        let kept_longer = bytes.as_ref().is_some_and(|bytes| !record::grace(bytes).is_zero());
-        let is_stale = kept_longer && self.timed(self.store.expiry(key)).await? == Expiry::Missing;
-        Ok(bytes.filter(|_| !is_stale))
+    /// What is fresh under these keys: a value past its time to live is for its function alone.
+    pub(crate) async fn fresh(&self, keys: &[String]) -> Result<Vec<Option<Bytes>>, StoreError> {
+        let mut found = self.timed(self.store.get_many(keys)).await?;
+        let kept_longer =
+            |bytes: &Option<Bytes>| bytes.as_ref().is_some_and(|bytes| !record::grace(bytes).is_zero());
+        let doubtful: Vec<usize> = (0..found.len()).filter(|at| kept_longer(&found[*at])).collect();
+        if doubtful.is_empty() {
+            return Ok(found);
+        }
+        let keys: Vec<String> = doubtful.iter().map(|at| keys[*at].clone()).collect();
+        let aged = self.timed(self.store.get_many_aged(&keys)).await?;
+        let is_fresh = |(bytes, left): &Aged| store::fresh_for(bytes, *left) != Expiry::Missing;
+        for (at, aged) in doubtful.into_iter().zip(aged) {
+            found[at] = aged.filter(is_fresh).map(|(bytes, _)| bytes);
+        }
+        Ok(found)
     }
 
     /// How long `ttl` is here.

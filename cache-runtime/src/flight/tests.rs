@@ -59,6 +59,7 @@ impl Store for Remote {
         remove_many(keys: &'a [String]) -> u64;
         remove_matching(glob: &'a str) -> u64;
         get_many(keys: &'a [String]) -> Vec<Option<Bytes>>;
+        get_many_aged(keys: &'a [String]) -> Vec<Option<Aged>>;
         set_many(pairs: Vec<(String, Bytes)>, life: Option<Duration>) -> ();
         increment(key: &'a str, by: i64, life: Option<Duration>) -> i64;
         expire(key: &'a str, life: Option<Duration>) -> bool;

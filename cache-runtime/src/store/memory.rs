@@ -163,6 +163,16 @@ impl Store for MemoryStore {
         reply(move || keys.iter().map(|key| Some(self.shard(key).live(key)?.value)).collect())
     }
 
+    fn get_many_aged<'a>(&'a self, keys: &'a [String]) -> Reply<'a, Vec<Option<Aged>>> {
+        reply(move || {
+            let aged = |slot: Slot| {
+                let left = slot.left();
+                (slot.value, left)
+            };
+            keys.iter().map(|key| self.shard(key).live(key).map(aged)).collect()
+        })
+    }
+
     fn set_many(&self, pairs: Vec<(String, Bytes)>, life: Option<Duration>) -> Reply<'_, ()> {
         reply(move || {
             for (key, value) in pairs {

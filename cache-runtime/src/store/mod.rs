@@ -115,6 +115,9 @@ pub(crate) trait Store: Debug + Send + Sync + 'static {
     /// The values of these keys, in their order.
     fn get_many<'a>(&'a self, keys: &'a [String]) -> Reply<'a, Vec<Option<Bytes>>>;
 
+    /// The values of these keys, in their order, each with what was left of its life just before.
+    fn get_many_aged<'a>(&'a self, keys: &'a [String]) -> Reply<'a, Vec<Option<Aged>>>;
+
     /// Sets these keys in one round trip.
     fn set_many(&self, pairs: Vec<(String, Bytes)>, life: Option<Duration>) -> Reply<'_, ()>;
 

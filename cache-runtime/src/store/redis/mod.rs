@@ -236,6 +236,24 @@ impl Store for RedisStore {
         })
     }
 
+    fn get_many_aged<'a>(&'a self, keys: &'a [String]) -> Reply<'a, Vec<Option<Aged>>> {
+        Box::pin(async move {
+            let mut all = Pipeline::with_capacity(2 * keys.len());
+            for key in keys {
+                all.cmd("PTTL").arg(key).cmd("GET").arg(key);
+            }
+            let mut replies = self.link.send_all(&all).await?.into_iter();
+            let mut found = Vec::with_capacity(keys.len());
+            for _ in keys {
+                let mut next = || self.link.expect(replies.next())?;
+                let left = self.link.expect(life_of(&next()?))?;
+                let value = self.link.expect(bytes_of(next()?))?;
+                found.push(value.map(|value| (value, left.flatten())));
+            }
+            Ok(found)
+        })
+    }
+
     fn set_many(&self, pairs: Vec<(String, Bytes)>, life: Option<Duration>) -> Reply<'_, ()> {
         Box::pin(async move {
             if pairs.is_empty() {
