@@ -161,3 +161,45 @@ async fn followers_of_a_failed_load_look_again_with_a_budget_of_their_own() {
         assert_eq!((errors, db.loads()), (0, 3), "{delay} ms away");
     }
 }
+
+#[tokio::test]
+async fn a_get_by_hand_never_gives_a_value_past_its_time() {
+    let server = Server::redis().start();
+    let proxy = Proxy::start(&server.url());
+    let direct = Cache::builder().redis(server.url()).store_budget(secs(3)).build().unwrap();
+    let cache = Cache::builder().redis(proxy.url()).store_budget(secs(3)).build().unwrap();
+    let db = Db::default();
+    cache.ping().await.unwrap();
+    row(&direct, &db, 1).await.unwrap();
+    age(&direct, "row:1", secs(600)).await;
+    proxy.hold();
+    let get = tokio::spawn({
+        let c = cache.clone();
+        async move { c.get::<u64>("row:1").await }
+    });
+    proxy.wait_pending(1).await;
+    row(&direct, &db, 1).await.unwrap();
+    proxy.release();
+    assert_ne!(get.await.unwrap().unwrap(), Some(1), "1 was past its time when it was read, and 2 is there");
+}
+
+#[tokio::test]
+async fn many_values_by_hand_cost_two_flushes_however_many_there_are() {
+    let server = Server::redis().start();
+    let proxy = Proxy::start(&server.url());
+    let cache = Cache::builder().redis(proxy.url()).store_budget(secs(3)).build().unwrap();
+    let db = Db::default();
+    let mut keys: Vec<_> = (0..50).map(|id| format!("row:{id}")).collect();
+    for id in 0..50 {
+        row(&cache, &db, id).await.unwrap();
+    }
+    age(&cache, "row:7", secs(600)).await;
+    keys.push("nobody".to_owned());
+    proxy.delay(ms(100));
+    let begun = Instant::now();
+    let got = cache.get_many::<u64>(&keys).await.unwrap();
+    // One after the other they would take ten seconds.
+    assert!(begun.elapsed() < secs(2), "{:?}", begun.elapsed());
+    let missing: Vec<_> = (0..keys.len()).filter(|at| got[*at].is_none()).collect();
+    assert_eq!(missing, [7, 50], "the one past its time, and the one that isn't there");
+}
