@@ -302,6 +302,11 @@ async fn whatever_stands_there_instead_no_row_is_wrong() {
             proxy.garble_next(Garble::Replace(bytes.clone()));
             world.cache.get("row:1").await
         };
-        assert!(matches!(got, Ok(None)), "by hand it is a miss, too: {bytes:?} {got:?}");
+        // What seems to have a grace is asked for again, and that answer is whole.
+        let right = world.row(1);
+        assert!(
+            matches!(got, Ok(None)) || got.as_ref().is_ok_and(|got| *got == Some(right)),
+            "{bytes:?} {got:?}"
+        );
     }
 }
