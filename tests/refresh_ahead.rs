@@ -3,105 +3,37 @@
 mod support;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::SeqCst};
-use std::time::{Duration, Instant};
+use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
+use std::time::Instant;
 
 use cache_aside::{Cache, Expiry, cache, cache_invalidate};
-use support::server::Server;
+use support::db::{Bench, Db, Down, age, benches, until};
 use support::{ms, secs};
 
-#[derive(Debug, Clone)]
-struct Db(Arc<Inner>);
-
-#[derive(Debug)]
-struct Inner {
-    /// Below zero the database is out of order; -2 makes it panic.
-    row: AtomicI64,
-    loads: AtomicU64,
-    takes: AtomicU64,
-    _server: Option<Server>,
-}
-
-impl Db {
-    async fn load(&self) -> Result<i64, String> {
-        self.0.loads.fetch_add(1, SeqCst);
-        let row = self.0.row.load(SeqCst);
-        let takes = self.0.takes.load(SeqCst);
-        if takes > 0 {
-            tokio::time::sleep(ms(takes)).await;
-        }
-        assert!(row != -2, "the loader's own panic");
-        if row < 0 { Err("down".to_owned()) } else { Ok(row) }
-    }
-
-    fn write(&self, row: i64) {
-        self.0.row.store(row, SeqCst);
-    }
-
-    fn takes(&self, millis: u64) {
-        self.0.takes.store(millis, SeqCst);
-    }
-
-    fn loads(&self) -> u64 {
-        self.0.loads.load(SeqCst)
-    }
-}
-
-struct Bench {
-    db: Db,
-    cache: Cache,
-    other: Cache,
-}
-
-fn benches() -> [Bench; 2] {
-    let server = Server::redis().start();
-    let builder = Cache::builder().store_budget(secs(3)).lease(ms(900));
-    let on_server = || builder.clone().redis(server.url()).build().unwrap();
-    let remote = [on_server(), on_server()];
-    let embedded = builder.clone().build().unwrap();
-    let bench = |[cache, other]: [Cache; 2], server| {
-        let (row, loads, takes) = (7.into(), 0.into(), 0.into());
-        Bench { db: Db(Arc::new(Inner { row, loads, takes, _server: server })), cache, other }
-    };
-    [bench([embedded.clone(), embedded], None), bench(remote, Some(server))]
-}
-
 #[cache(ttl = 60, refresh_ahead = 20, key = "row", cache = cache)]
-async fn row(cache: &Cache, db: &Db) -> Result<i64, String> {
+async fn row(cache: &Cache, db: &Db) -> Result<i64, Down> {
     db.load().await
 }
 
 /// For the one test that counts.
 #[cache(ttl = 60, refresh_ahead = 20, key = "late", cache = cache)]
-async fn late(cache: &Cache, db: &Db) -> Result<i64, String> {
+async fn late(cache: &Cache, db: &Db) -> Result<i64, Down> {
     db.load().await
 }
 
 #[cache(ttl = 60, refresh_ahead = "50%", key = "share", cache = cache)]
-async fn share(cache: &Cache, db: &Db) -> Result<i64, String> {
+async fn share(cache: &Cache, db: &Db) -> Result<i64, Down> {
     db.load().await
 }
 
 #[cache(ttl = 60, refresh_ahead = 20, stale_if_error = "1h", key = "kept", cache = cache)]
-async fn kept(cache: &Cache, db: &Db) -> Result<i64, String> {
+async fn kept(cache: &Cache, db: &Db) -> Result<i64, Down> {
     db.load().await
 }
 
 #[cache_invalidate("row", cache = cache)]
 async fn write(cache: &Cache, db: &Db, row: i64) {
     db.write(row);
-}
-
-async fn age(cache: &Cache, key: &str, left: Duration) {
-    assert!(cache.expire(key, left).await.unwrap(), "{key} is gone");
-}
-
-async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
-    let begun = Instant::now();
-    while !holds().await {
-        assert!(begun.elapsed() < secs(10), "never: {what}");
-        tokio::time::sleep(ms(5)).await;
-    }
 }
 
 #[tokio::test]
@@ -236,7 +168,7 @@ impl Clone for Argument {
 }
 
 #[cache(ttl = 60, refresh_ahead = 20, key = "copies", cache = cache)]
-async fn copies(cache: &Cache, db: &Db, argument: &Argument) -> Result<i64, String> {
+async fn copies(cache: &Cache, db: &Db, argument: &Argument) -> Result<i64, Down> {
     let _ = argument;
     db.load().await
 }
@@ -260,12 +192,12 @@ async fn arguments_are_copied_when_a_refresh_begins_and_not_before() {
 }
 
 #[cache(ttl = 60, refresh_ahead = 20, key = "scoped")]
-async fn scoped(db: &Db) -> Result<i64, String> {
+async fn scoped(db: &Db) -> Result<i64, Down> {
     inner(db).await
 }
 
 #[cache(ttl = 60, key = "inner")]
-async fn inner(db: &Db) -> Result<i64, String> {
+async fn inner(db: &Db) -> Result<i64, Down> {
     db.load().await
 }
 
@@ -291,9 +223,8 @@ async fn a_refresh_stays_in_the_scope_of_its_caller() {
 #[test]
 fn without_a_runtime_a_hit_is_a_hit() {
     let cache = Cache::builder().build().unwrap();
-    let (row_, loads, takes) = (7.into(), 0.into(), 0.into());
-    let db = Db(Arc::new(Inner { row: row_, loads, takes, _server: None }));
-    let run = |future: std::pin::Pin<Box<dyn Future<Output = Result<i64, String>> + '_>>| {
+    let db = Db::new(None);
+    let run = |future: std::pin::Pin<Box<dyn Future<Output = Result<i64, Down>> + '_>>| {
         let mut future = future;
         match future.as_mut().poll(&mut std::task::Context::from_waker(std::task::Waker::noop())) {
             std::task::Poll::Ready(got) => got,
@@ -301,9 +232,7 @@ fn without_a_runtime_a_hit_is_a_hit() {
         }
     };
     assert_eq!(run(Box::pin(row(&cache, &db))), Ok(7));
-    let expire = Box::pin(async {
-        cache.expire("row", secs(9)).await.map(i64::from).map_err(|error| error.to_string())
-    });
+    let expire = Box::pin(async { cache.expire("row", secs(9)).await.map(i64::from).map_err(|_| Down) });
     assert_eq!(run(expire), Ok(1));
     assert_eq!((run(Box::pin(row(&cache, &db))), db.loads()), (Ok(7), 1));
 }

@@ -6,79 +6,12 @@ mod support;
 
 use std::future::{Future, poll_fn};
 use std::pin::pin;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::SeqCst};
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use cache_aside::{Cache, Expiry, cache};
-use support::server::Server;
+use support::db::{Bench, Db, Down, age, benches, until};
 use support::{ms, secs};
-
-/// A row, and caches in front of it: two are two processes, as far as they can tell.
-#[derive(Debug, Clone)]
-struct Db(Arc<Inner>);
-
-#[derive(Debug)]
-struct Inner {
-    /// Below zero the database is out of order; -2 makes it panic.
-    row: AtomicI64,
-    loads: AtomicU64,
-    takes: AtomicU64,
-    _server: Option<Server>,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Down;
-
-impl Db {
-    async fn load(&self) -> Result<i64, Down> {
-        self.0.loads.fetch_add(1, SeqCst);
-        let row = self.0.row.load(SeqCst);
-        let takes = self.0.takes.load(SeqCst);
-        if takes > 0 {
-            tokio::time::sleep(ms(takes)).await;
-        }
-        match self.0.row.load(SeqCst).min(row) {
-            -2 => panic!("the loader's own panic"),
-            -1 => Err(Down),
-            _ => Ok(row),
-        }
-    }
-
-    fn write(&self, row: i64) {
-        self.0.row.store(row, SeqCst);
-    }
-
-    fn takes(&self, millis: u64) {
-        self.0.takes.store(millis, SeqCst);
-    }
-
-    fn loads(&self) -> u64 {
-        self.0.loads.load(SeqCst)
-    }
-}
-
-/// What a test runs on: a database that holds 7, and two processes' caches.
-struct Bench {
-    db: Db,
-    cache: Cache,
-    other: Cache,
-}
-
-/// On the embedded store, which both caches then share, and on a server.
-fn benches() -> [Bench; 2] {
-    let server = Server::redis().start();
-    let builder = Cache::builder().store_budget(secs(3)).lease(ms(900));
-    let on_server = || builder.clone().redis(server.url()).build().unwrap();
-    let remote = [on_server(), on_server()];
-    let embedded = builder.clone().build().unwrap();
-    let bench = |[cache, other]: [Cache; 2], server| {
-        let (row, loads, takes) = (7.into(), 0.into(), 0.into());
-        Bench { db: Db(Arc::new(Inner { row, loads, takes, _server: server })), cache, other }
-    };
-    [bench([embedded.clone(), embedded], None), bench(remote, Some(server))]
-}
 
 const TTL: Duration = secs(60);
 const GRACE: Duration = secs(3600);
@@ -110,22 +43,9 @@ async fn at_once(cache: &Cache, db: &Db) -> Result<i64, Down> {
     db.load().await
 }
 
-/// Leaves the key so much of its life.
-async fn age(cache: &Cache, key: &str, left: Duration) {
-    assert!(cache.expire(key, left).await.unwrap(), "{key} is gone");
-}
-
 /// Past its time to live, and kept for ten minutes more.
 async fn make_stale(cache: &Cache, key: &str) {
     age(cache, key, secs(600)).await;
-}
-
-async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
-    let begun = Instant::now();
-    while !holds().await {
-        assert!(begun.elapsed() < secs(10), "never: {what}");
-        tokio::time::sleep(ms(5)).await;
-    }
 }
 
 #[tokio::test]

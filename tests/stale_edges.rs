@@ -4,61 +4,16 @@
 mod support;
 
 use std::future::{Future, poll_fn};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::SeqCst};
+use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use cache_aside::{Cache, cache};
 use support::client::Client;
+use support::db::{Db, Down, age, until};
 use support::server::Server;
 use support::{ms, secs};
 
-#[derive(Debug, Clone, Default)]
-struct Db(Arc<Inner>);
-#[derive(Debug, Default)]
-struct Inner {
-    row: AtomicI64,
-    loads: AtomicU64,
-    takes: AtomicU64,
-}
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Down;
-impl Db {
-    fn new() -> Self {
-        let db = Self::default();
-        db.write(7);
-        db
-    }
-    async fn load(&self) -> Result<i64, Down> {
-        self.0.loads.fetch_add(1, SeqCst);
-        let row = self.0.row.load(SeqCst);
-        let takes = self.0.takes.load(SeqCst);
-        if takes > 0 {
-            tokio::time::sleep(ms(takes)).await;
-        }
-        if row < 0 { Err(Down) } else { Ok(row) }
-    }
-    fn write(&self, row: i64) {
-        self.0.row.store(row, SeqCst);
-    }
-    fn takes(&self, millis: u64) {
-        self.0.takes.store(millis, SeqCst);
-    }
-    fn loads(&self) -> u64 {
-        self.0.loads.load(SeqCst)
-    }
-}
-async fn age(cache: &Cache, key: &str, left: Duration) {
-    assert!(cache.expire(key, left).await.unwrap(), "{key} is gone");
-}
-async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
-    let begun = Instant::now();
-    while !holds().await {
-        assert!(begun.elapsed() < secs(10), "never: {what}");
-        tokio::time::sleep(ms(5)).await;
-    }
-}
 async fn poll_once<F: Future + Unpin>(future: &mut F) -> bool {
     let mut future = std::pin::Pin::new(future);
     poll_fn(|cx| Poll::Ready(future.as_mut().poll(cx).is_pending())).await
@@ -90,7 +45,7 @@ async fn offt(cache: &Cache, db: &Db) -> Result<i64, Down> {
 async fn callers_of_a_failing_function_do_not_queue_up_when_memory_is_full() {
     let server = Server::redis().start();
     let cache = Cache::builder().redis(server.url()).store_budget(secs(3)).build().unwrap();
-    let db = Db::new();
+    let db = Db::new(None);
     row(&cache, &db).await.unwrap();
     age(&cache, "row", secs(600)).await;
     let mut client = Client::to(&server.url()).await;
@@ -116,7 +71,7 @@ async fn callers_of_a_failing_function_do_not_queue_up_behind_another_process() 
     let server = Server::redis().start();
     let make = || Cache::builder().redis(server.url()).store_budget(secs(3)).build().unwrap();
     let (cache, other) = (make(), make());
-    let (db, slow) = (Db::new(), Db::new());
+    let (db, slow) = (Db::new(None), Db::new(None));
     proc(&cache, &db).await.unwrap();
     age(&cache, "proc", secs(600)).await;
     slow.takes(20_000);
@@ -147,7 +102,7 @@ async fn a_follower_that_takes_the_lead_asks_again() {
     let server = Server::redis().start();
     let make = || Cache::builder().redis(server.url()).store_budget(secs(3)).build().unwrap();
     let (cache, other) = (make(), make());
-    let (db, slow) = (Db::new(), Db::new());
+    let (db, slow) = (Db::new(None), Db::new(None));
     timed(&cache, &db).await.unwrap();
     age(&cache, "timed", secs(600)).await;
     slow.takes(20_000);
@@ -179,7 +134,7 @@ async fn a_follower_that_takes_the_lead_asks_again() {
 #[tokio::test]
 async fn a_failed_load_answers_with_what_is_there_now() {
     let cache = Cache::builder().build().unwrap();
-    let db = Db::new();
+    let db = Db::new(None);
     off(&cache, &db).await.unwrap();
     age(&cache, "off", secs(600)).await;
     db.takes(300);
@@ -209,7 +164,7 @@ async fn find(cache: &Cache, db: &Db) -> Option<i64> {
 #[tokio::test]
 async fn a_life_shorter_than_the_window_is_not_due_at_once() {
     let cache = Cache::builder().build().unwrap();
-    let db = Db::new();
+    let db = Db::new(None);
     db.write(-1);
     for _ in 0..50 {
         assert_eq!(find(&cache, &db).await, None);
@@ -226,7 +181,7 @@ async fn judged(cache: &Cache, db: &Db) -> i64 {
 #[tokio::test]
 async fn a_panic_of_a_rule_in_the_background_backs_off() {
     let cache = Cache::builder().build().unwrap();
-    let db = Db::new();
+    let db = Db::new(None);
     judged(&cache, &db).await;
     age(&cache, "judged", secs(10)).await;
     for _ in 0..20 {
@@ -239,7 +194,7 @@ async fn a_panic_of_a_rule_in_the_background_backs_off() {
 #[tokio::test]
 async fn each_caller_without_flights_waits_for_its_timeout() {
     let cache = Cache::builder().build().unwrap();
-    let db = Db::new();
+    let db = Db::new(None);
     offt(&cache, &db).await.unwrap();
     age(&cache, "offt", secs(600)).await;
     db.takes(100);
@@ -254,7 +209,7 @@ fn a_load_left_in_an_idle_runtime_keeps_nobody_from_loading() {
     let idle = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let live = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let cache = Cache::builder().lease(ms(300)).build().unwrap();
-    let db = Db::new();
+    let db = Db::new(None);
     live.block_on(async {
         timed(&cache, &db).await.unwrap();
         age(&cache, "timed", secs(600)).await;
@@ -282,7 +237,7 @@ fn a_call_whose_load_went_down_with_its_runtime_ends() {
     let first = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     let second = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let cache = Cache::builder().lease(ms(300)).build().unwrap();
-    let db = Db::new();
+    let db = Db::new(None);
     second.block_on(async {
         timed(&cache, &db).await.unwrap();
         age(&cache, "timed", secs(600)).await;
@@ -304,7 +259,7 @@ fn a_call_whose_load_went_down_with_its_runtime_ends() {
 async fn out_of_memory_a_stale_value_that_is_there_answers() {
     let server = Server::redis().start();
     let cache = Cache::builder().redis(server.url()).store_budget(secs(3)).build().unwrap();
-    let db = Db::new();
+    let db = Db::new(None);
     row(&cache, &db).await.unwrap();
     age(&cache, "row", secs(600)).await;
     db.write(-1);
@@ -323,7 +278,7 @@ async fn a_server_that_freezes_during_a_load_costs_no_right_answer() {
     for fails in [true, false] {
         let server = Server::redis().start();
         let cache = Cache::builder().redis(server.url()).build().unwrap();
-        let db = Db::new();
+        let db = Db::new(None);
         until("up", async || cache.ping().await.is_ok()).await;
         row(&cache, &db).await.unwrap();
         age(&cache, "row", secs(600)).await;
@@ -346,7 +301,7 @@ async fn counted(cache: &Cache, db: &Db) -> Result<i64, Down> {
 #[tokio::test]
 async fn one_stale_answer_counts_once() {
     let cache = Cache::builder().build().unwrap();
-    let db = Db::new();
+    let db = Db::new(None);
     counted(&cache, &db).await.unwrap();
     age(&cache, "counted", secs(600)).await;
     db.takes(150);
@@ -376,7 +331,7 @@ async fn ages(cache: &Cache, db: &Db) -> Result<i64, Down> {
 #[tokio::test]
 async fn a_very_long_grace_leaves_a_value_fresh() {
     let cache = Cache::builder().build().unwrap();
-    let db = Db::new();
+    let db = Db::new(None);
     for _ in 0..3 {
         ages(&cache, &db).await.unwrap();
     }

@@ -4,6 +4,7 @@
 
 pub mod client;
 pub mod conformance;
+pub mod db;
 pub mod fleet;
 mod link;
 mod net;
