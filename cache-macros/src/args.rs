@@ -2,7 +2,7 @@
 
 use crate::errors::Errors;
 use crate::list::{Slot, each, option_name, value};
-use crate::values::{self, Ahead, Builder, Fixed, Flight, HelpersArg, Jitter, Life, text};
+use crate::values::{self, Ahead, Builder, Fixed, Flight, HelpersArg, Jitter, Life, Near, text};
 use proc_macro2::{Ident, TokenStream};
 use syn::parse::ParseStream;
 use syn::{Expr, ExprClosure, LitStr, Path};
@@ -30,6 +30,7 @@ pub(crate) struct CacheArgs {
     pub(crate) stale_if_error: Option<Arg<Fixed>>,
     pub(crate) timeout: Option<Arg<Fixed>>,
     pub(crate) single_flight: Option<Arg<Flight>>,
+    pub(crate) near: Option<Arg<Near>>,
     pub(crate) version: Option<Arg<u32>>,
     pub(crate) helpers: Option<Arg<HelpersArg>>,
     pub(crate) cache: Option<Arg<Expr>>,
@@ -39,7 +40,7 @@ pub(crate) struct CacheArgs {
 }
 
 /// Each option and how it is written.
-const OPTIONS: [(&str, &str); 18] = [
+const OPTIONS: [(&str, &str); 19] = [
     ("ttl", "ttl = 300"),
     ("key_prefix", "key_prefix = \"user\""),
     ("key", "key = \"user:{id}\""),
@@ -54,6 +55,7 @@ const OPTIONS: [(&str, &str); 18] = [
     ("stale_if_error", "stale_if_error = \"1h\""),
     ("timeout", "timeout = \"2s\""),
     ("single_flight", "single_flight = \"process\""),
+    ("near", "near = true"),
     ("version", "version = 2"),
     ("helpers", "helpers = \"none\""),
     ("cache", "cache = &self.cache"),
@@ -115,6 +117,7 @@ impl CacheArgs {
             }
             "timeout" => slot.set_once(&mut self.timeout, values::fixed(expr, "timeout", "2s")?),
             "single_flight" => slot.set_once(&mut self.single_flight, values::flight(&expr)?),
+            "near" => slot.set_once(&mut self.near, values::near(&expr)?),
             "version" => slot.set_once(&mut self.version, values::version(&expr)?),
             "helpers" => slot.set_once(&mut self.helpers, values::helpers(&expr)?),
             _ => slot.set_once(&mut self.cache, expr),

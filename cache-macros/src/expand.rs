@@ -58,7 +58,8 @@ pub(crate) fn cache(site: &Site, item: &FnItem) -> TokenStream {
     let call = key::call(&p, site, item, key::Scope::Wrapper);
     let judge = judge(&p, site, site.unless.as_ref());
     let (portable, carry) = if site.outlives() { owned::result(&p, &returns) } else { Default::default() };
-    let statements = made!(#kind #assert #portable #fit #carry #checks #lives #call);
+    let (clonable, keep) = if site.near.is_some() { near(&p, &returns) } else { Default::default() };
+    let statements = made!(#kind #assert #clonable #portable #fit #keep #carry #checks #lives #call);
     let wrapper = if site.outlives() {
         owned::wrapper(&p, site, item, &statements, &judge)
     } else {
@@ -115,6 +116,19 @@ fn kind(p: &TokenStream, returns: &TokenStream) -> TokenStream {
 /// is said once.
 fn assert(p: &TokenStream, returns: &TokenStream) -> TokenStream {
     spanned(returns, |span| quote_spanned!(span=> #p::assert_cacheable::<_, #returns>(kind);))
+}
+
+/// Says where the return type can't be kept in the process; what comes after goes on with a stand-in.
+fn near(p: &TokenStream, returns: &TokenStream) -> (TokenStream, TokenStream) {
+    let assert = spanned(returns, |span| quote_spanned!(span=> #p::assert_near::<_, #returns>(kind);));
+    let keep = made! {
+        let kind = {
+            #[allow(unused_imports)]
+            use #p::UnfitNear as _;
+            #p::Nearby::<_, #returns>::new(kind).kind()
+        };
+    };
+    (assert, keep)
 }
 
 fn fit(p: &TokenStream, returns: &TokenStream) -> TokenStream {

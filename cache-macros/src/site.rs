@@ -6,7 +6,7 @@ use crate::generics;
 use crate::item::{FnItem, Shape};
 use crate::names;
 use crate::template::{Piece, Place, Template};
-use crate::values::{Ahead, Builder, Fixed, Flight, HelpersArg, Jitter, Life};
+use crate::values::{Ahead, Builder, Fixed, Flight, HelpersArg, Jitter, Life, Near};
 use proc_macro2::{Ident, Span};
 use std::collections::BTreeSet;
 use syn::ext::IdentExt;
@@ -24,6 +24,7 @@ pub(crate) struct Site {
     pub(crate) stale_if_error: Option<Fixed>,
     pub(crate) timeout: Option<Fixed>,
     pub(crate) flight: Option<Flight>,
+    pub(crate) near: Option<Near>,
     pub(crate) version: Option<u32>,
     pub(crate) when: Option<Expr>,
     pub(crate) unless: Option<ExprClosure>,
@@ -99,6 +100,7 @@ impl Site {
             stale_if_error: value(args.stale_if_error),
             timeout: value(args.timeout),
             flight: value(args.single_flight),
+            near: value(args.near),
             version: value(args.version),
             when: value(args.when),
             unless: value(args.unless),

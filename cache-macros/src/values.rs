@@ -218,6 +218,24 @@ fn amount(expr: &Expr, forms: &str, most: u8) -> syn::Result<Amount> {
     }
 }
 
+/// Whether values are kept in this process, too, and for how long at most.
+pub(crate) struct Near {
+    pub(crate) most: Option<Duration>,
+}
+
+pub(crate) fn near(expr: &Expr) -> syn::Result<Near> {
+    let forms = "write `near = true`, or a life of its own, such as `near = \"5s\"`";
+    match literal(expr) {
+        Some(Lit::Bool(yes)) if yes.value => Ok(Near { most: None }),
+        Some(Lit::Str(text)) => match duration::parse(&text.value()) {
+            Ok(time) if time.is_zero() => wrong(expr, "zero `near` keeps nothing: remove it"),
+            Ok(time) => Ok(Near { most: Some(time) }),
+            Err(message) => wrong(expr, &message),
+        },
+        _ => wrong(expr, forms),
+    }
+}
+
 pub(crate) fn version(expr: &Expr) -> syn::Result<u32> {
     match literal(expr) {
         Some(Lit::Int(int)) => int.base10_parse().or_else(|_| wrong(expr, "`version` is at most 4294967295")),

@@ -18,6 +18,7 @@ use tracing::Instrument;
 use crate::ahead::Ticket;
 use crate::cache::Cache;
 use crate::call::{Call, Entered, enter, finish, take_refresh};
+use crate::close::Nearness;
 use crate::codec;
 use crate::engine::Pass;
 use crate::global;
@@ -33,7 +34,14 @@ type Away<R> = Pin<Box<dyn Future<Output = R> + Send>>;
 ///
 /// Cancel safe: a caller that is dropped leaves leases and flights in order; a load that has left its
 /// caller goes on.
-pub async fn call_owned<K, R, A, H, F, B, J>(call: Call, _kind: K, args: A, here: H, away: B, judge: J) -> R
+pub async fn call_owned<K, R, A, H, F, B, J>(
+    call: Call<impl Nearness<K::Value>>,
+    _kind: K,
+    args: A,
+    here: H,
+    away: B,
+    judge: J,
+) -> R
 where
     K: Kind<R> + 'static,
     K::Value: Serialize + DeserializeOwned + Send + 'static,
@@ -47,7 +55,7 @@ where
     let refresh = take_refresh(call.at.site);
     let Some((cache, ask)) = call.open::<K::Value>() else { return here(args).await };
     let mut pass = Pass::new(&cache, ask, refresh);
-    let mut lead = match enter(&mut pass).await {
+    let mut lead = match enter(&mut pass, &call.near).await {
         Entered::Value(value, hit) => {
             if hit.age == Age::Due
                 && let Some(ticket) = pass.renewal()

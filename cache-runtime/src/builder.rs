@@ -23,6 +23,9 @@ pub(crate) struct Options {
     pub(crate) budget: Duration,
     /// After a load failed where a stale value was answered, the next one waits so long.
     pub(crate) stale_backoff: Duration,
+    pub(crate) near_bytes: u64,
+    /// How old what is kept in this process may be when the server isn't heard.
+    pub(crate) near_staleness: Duration,
 }
 
 impl Options {
@@ -75,6 +78,8 @@ impl Default for Builder {
                 max_value: 8 << 20,
                 budget: Duration::from_millis(100),
                 stale_backoff: Duration::from_secs(5),
+                near_bytes: 64 << 20,
+                near_staleness: Duration::from_secs(3),
             },
             breaker: 5,
             reconnect: (Duration::from_millis(50), Duration::from_secs(1)),
@@ -189,6 +194,21 @@ impl Builder {
         self
     }
 
+    /// How many bytes of decoded values are kept in this process for functions with `near`, of all
+    /// functions together (64 MiB).
+    pub fn near_memory(mut self, bytes: u64) -> Self {
+        self.options.near_bytes = bytes;
+        self
+    }
+
+    /// How long a value that is kept in this process (`near`) may be used without a sign of life from the
+    /// server, which is asked for one three times as often (3 s): nothing that another process invalidated
+    /// is used for longer.
+    pub fn near_staleness(mut self, most: Duration) -> Self {
+        self.options.near_staleness = most;
+        self
+    }
+
     /// Makes the cache.
     ///
     /// # Errors
@@ -208,6 +228,7 @@ impl Builder {
             ("poll", options.poll.1),
             ("store_budget", options.budget),
             ("stale_backoff", options.stale_backoff),
+            ("near_staleness", options.near_staleness),
             ("reconnect", reconnect.0),
             ("reconnect", reconnect.1),
         ];
@@ -230,7 +251,8 @@ impl Builder {
         let store: Box<dyn Store> = match url {
             None => Box::new(MemoryStore::new(memory)),
             Some(url) => {
-                let link = LinkOptions { budget: options.budget, breaker, reconnect };
+                let link =
+                    LinkOptions { budget: options.budget, breaker, reconnect, delta: options.near_staleness };
                 Box::new(RedisStore::new(Address::parse(&url)?, link, Arc::clone(&kept)))
             }
         };

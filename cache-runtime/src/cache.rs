@@ -9,6 +9,7 @@ use serde::de::DeserializeOwned;
 
 use crate::builder::{Builder, Options};
 use crate::call::through;
+use crate::close::Far;
 use crate::codec;
 use crate::error::CacheError;
 use crate::events::Stats;
@@ -260,7 +261,7 @@ impl Cache {
         F: Future<Output = T>,
     {
         let ask = self.ask::<T>(key)?;
-        Ok(through::<OfPlain, T, _, _, _>(self, ask, false, load, fate(ttl)).await)
+        Ok(through::<OfPlain, T, _, _, _>(self, ask, &Far, false, load, fate(ttl)).await)
     }
 
     /// The value under `key`; if there is none, what `load` gives, stored if it is `Ok`.
@@ -287,7 +288,7 @@ impl Cache {
             self.core.books(None).count(|book| &book.bypassed);
             return load().await;
         };
-        through::<OfResult, Result<T, E>, _, _, _>(self, ask, false, load, fate(ttl)).await
+        through::<OfResult, Result<T, E>, _, _, _>(self, ask, &Far, false, load, fate(ttl)).await
     }
 
     /// Whether the store answers.

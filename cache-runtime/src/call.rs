@@ -14,6 +14,7 @@ use serde::de::DeserializeOwned;
 use tracing::warn;
 
 use crate::cache::Cache;
+use crate::close::{Far, Nearness};
 use crate::codec;
 use crate::commands::Commands;
 use crate::engine::{Pass, Step};
@@ -28,19 +29,20 @@ use crate::sight::{Ask, Hit};
 use crate::site::{At, Site, fingerprint};
 use crate::value::{Kind, Stores};
 
-/// One call being prepared.
+/// One call being prepared; `N` says whether it keeps what it reads in this process, too.
 #[derive(Debug)]
-pub struct Call {
+pub struct Call<N = Far> {
     pub(crate) at: At,
-    cache: Option<Cache>,
-    when: bool,
-    key: Option<Result<NamedKey, KeyFault>>,
+    pub(crate) cache: Option<Cache>,
+    pub(crate) when: bool,
+    pub(crate) key: Option<Result<NamedKey, KeyFault>>,
+    pub(crate) near: N,
 }
 
 impl Call {
     /// A call of the function that stands here.
     pub fn new(at: At) -> Self {
-        Self { at, cache: None, when: true, key: None }
+        Self { at, cache: None, when: true, key: None, near: Far }
     }
 
     /// In this cache instead of the global one.
@@ -65,8 +67,10 @@ impl Call {
         }
         self
     }
+}
 
-    fn cache(&self) -> Result<CacheRef, CacheError> {
+impl<N> Call<N> {
+    pub(crate) fn cache(&self) -> Result<CacheRef, CacheError> {
         match &self.cache {
             Some(cache) => Ok(CacheRef::Owned(cache.clone())),
             None => global::current(),
@@ -121,7 +125,7 @@ impl Call {
 /// The decorated call.
 ///
 /// Cancel safe: a caller that is dropped leaves leases and flights in order.
-pub async fn call<K, R, L, F, J>(call: Call, _kind: K, load: L, judge: J) -> R
+pub async fn call<K, R, L, F, J>(call: Call<impl Nearness<K::Value>>, _kind: K, load: L, judge: J) -> R
 where
     K: Kind<R>,
     K::Value: Serialize + DeserializeOwned,
@@ -132,12 +136,19 @@ where
     let refresh = take_refresh(call.at.site);
     match call.open::<K::Value>() {
         None => load().await,
-        Some((cache, ask)) => through::<K, R, L, F, J>(&cache, ask, refresh, load, judge).await,
+        Some((cache, ask)) => through::<K, R, L, F, J>(&cache, ask, &call.near, refresh, load, judge).await,
     }
 }
 
 /// One call's way through the cache, with the types that only its caller knows.
-pub(crate) async fn through<K, R, L, F, J>(cache: &Cache, ask: Ask, refresh: bool, load: L, judge: J) -> R
+pub(crate) async fn through<K, R, L, F, J>(
+    cache: &Cache,
+    ask: Ask,
+    near: &impl Nearness<K::Value>,
+    refresh: bool,
+    load: L,
+    judge: J,
+) -> R
 where
     K: Kind<R>,
     K::Value: Serialize + DeserializeOwned,
@@ -146,7 +157,7 @@ where
     J: FnOnce(&K::Value) -> Fate,
 {
     let mut pass = Pass::new(cache, ask, refresh);
-    let mut leader = match enter(&mut pass).await {
+    let mut leader = match enter(&mut pass, near).await {
         Entered::Value(value, _) => return K::join(Ok(value)),
         Entered::Load(leader) => leader,
     };
@@ -166,7 +177,7 @@ where
 
 /// The decorated call of a function with `stale_if_error`: as [`call`], but the error is held until
 /// it is known whether there is a value to answer with.
-pub async fn call_stale<K, R, L, F, J>(call: Call, _kind: K, load: L, judge: J) -> R
+pub async fn call_stale<K, R, L, F, J>(call: Call<impl Nearness<K::Value>>, _kind: K, load: L, judge: J) -> R
 where
     K: Kind<R>,
     K::Value: Serialize + DeserializeOwned,
@@ -177,7 +188,7 @@ where
     let refresh = take_refresh(call.at.site);
     let Some((cache, ask)) = call.open::<K::Value>() else { return load().await };
     let mut pass = Pass::new(&cache, ask, refresh);
-    match enter(&mut pass).await {
+    match enter(&mut pass, &call.near).await {
         Entered::Value(value, _) => K::join(Ok(value)),
         Entered::Load(mut leader) => {
             let outcome = leader.drive_caught(pin!(load())).await.map(K::split);
@@ -198,13 +209,14 @@ pub(crate) enum Entered<V> {
 }
 
 /// Looks for a value that decodes.
-pub(crate) async fn enter<V: DeserializeOwned>(pass: &mut Pass<'_>) -> Entered<V> {
+pub(crate) async fn enter<V: DeserializeOwned>(pass: &mut Pass<'_>, near: &impl Nearness<V>) -> Entered<V> {
     loop {
         match pass.next().await {
             Step::Load(lead) => return Entered::Load(lead),
             Step::Hit(hit) => match codec::decode(&hit.payload, hit.is_none) {
                 Ok(value) => {
                     pass.accept(&hit);
+                    near.keep(&hit, &value);
                     return Entered::Value(value, hit);
                 }
                 Err(_) => pass.reject(&hit),
@@ -356,8 +368,13 @@ impl Drop for Mark {
     }
 }
 
+/// Whether the next call of the function in this poll is a refresh.
+pub(crate) fn is_refresh(site: &'static Site) -> bool {
+    REFRESH.get() == Some(std::ptr::from_ref(site).addr())
+}
+
 pub(crate) fn take_refresh(site: &'static Site) -> bool {
-    let asked = REFRESH.get() == Some(std::ptr::from_ref(site).addr());
+    let asked = is_refresh(site);
     if asked {
         REFRESH.set(None);
     }

@@ -3,6 +3,7 @@
 //! All commands before the load share one budget, so a server that answers slowly costs a call no
 //! more than that.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -13,10 +14,11 @@ use crate::cache::Cache;
 use crate::error::StoreError;
 use crate::events::Books;
 use crate::hold::Hold;
+use crate::near::Ticket;
 use crate::record::{self, Found, Prefix, Value};
 use crate::shared::Core;
 use crate::sight::{Ask, Hit, Sight};
-use crate::store::{Aged, Reply};
+use crate::store::{Aged, Reply, Tracked};
 
 /// The commands of one call.
 #[derive(Debug)]
@@ -91,6 +93,18 @@ impl<'a> Commands<'a> {
 
     async fn date(&mut self) -> Sight {
         let core = self.core();
+        if let Some(near) = self.ask.site.and_then(|site| site.near) {
+            return match Self::within(&mut self.left, core, |left| {
+                Box::pin(read_near(self.cache, &self.ask, left))
+            })
+            .await
+            {
+                Ok((aged, ticket)) => {
+                    Sight::of_aged(aged, &self.ask, core).keeping(ticket.as_ref(), near.most)
+                }
+                Err(error) => self.failed(&error),
+            };
+        }
         match Self::within(&mut self.left, core, |left| read_aged(self.cache, &self.ask, left)).await {
             Ok(aged) => Sight::of_aged(aged, &self.ask, core),
             Err(error) => self.failed(&error),
@@ -274,4 +288,27 @@ async fn read_aged(cache: &Cache, ask: &Ask, left: Duration) -> Result<Option<Ag
         Box::pin(async move { cache.core().store.get_aged(&key).await })
     };
     core.in_time(core.aged_reads.get(&ask.key, ask.hash(), left, alone, shared).await)
+}
+
+/// What was read of a key, and the ticket under which it may be kept.
+pub(crate) type NearRead = (Option<Aged>, Option<Arc<Ticket>>);
+
+/// The same, to be kept in this process.
+async fn read_near(cache: &Cache, ask: &Ask, left: Duration) -> Result<NearRead, StoreError> {
+    let core = cache.core();
+    if !core.store.is_remote() {
+        return track(cache.clone(), ask.key.clone()).await;
+    }
+    let way = || track(cache.clone(), ask.key.clone());
+    core.in_time(core.near_reads.get(&ask.key, ask.hash(), left, way, way).await)
+}
+
+/// Whoever shares this read shares the ticket, which is made just before it is sent.
+fn track(cache: Cache, key: String) -> Reply<'static, NearRead> {
+    Box::pin(async move {
+        let core = cache.core();
+        let ticket = Arc::new(core.near.ticket(&key));
+        let Tracked { found, may_keep } = core.store.get_tracked(&key).await?;
+        Ok((found, may_keep.then_some(ticket)))
+    })
 }

@@ -1,10 +1,11 @@
 //! What happened, counted: per decorated function and per cache.
 
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
 macro_rules! counters {
-    ($($(#[$doc:meta])* $name:ident,)*) => {
+    ($($(#[$doc:meta])* $name:ident: $counter:ident,)*) => {
         /// How often what happened, in this process.
         ///
         /// A call that asks the cache is a near hit, a hit, a plain hit, a miss or bypassed; one whose
@@ -23,13 +24,13 @@ macro_rules! counters {
         /// The counters behind [`Stats`].
         #[derive(Debug)]
         pub(crate) struct Counters {
-            $(pub(crate) $name: Counter,)*
+            $(pub(crate) $name: $counter,)*
             load_nanos: Counter,
         }
 
         impl Counters {
             pub(crate) const fn new() -> Self {
-                Self { $($name: Counter::new(),)* load_nanos: Counter::new() }
+                Self { $($name: $counter::new(),)* load_nanos: Counter::new() }
             }
 
             /// One call went past the cache, because there is none.
@@ -51,31 +52,31 @@ macro_rules! counters {
 
 counters! {
     /// Answered from decoded values kept in this process.
-    near_hits,
+    near_hits: Striped,
     /// Answered from the store.
-    hits,
+    hits: Counter,
     /// Answered from plain JSON that `set` or another program wrote.
-    plain_hits,
+    plain_hits: Counter,
     /// Nothing usable was in the cache.
-    misses,
+    misses: Counter,
     /// Times that a function ran for the cache.
-    loads,
+    loads: Counter,
     /// Loads that ended in `Err` or a panic.
-    load_errors,
+    load_errors: Counter,
     /// Misses that were answered by another caller's load.
-    coalesced,
+    coalesced: Counter,
     /// Loads that renewed an entry before its end, or by hand.
-    refreshes,
+    refreshes: Counter,
     /// Answered with a value past its time to live.
-    stale_served,
+    stale_served: Counter,
     /// Loaded values that weren't stored: the key was invalidated meanwhile, or the value was refused.
-    fills_refused,
+    fills_refused: Counter,
     /// Operations that the store failed to do.
-    store_errors,
+    store_errors: Counter,
     /// Calls that went past the cache.
-    bypassed,
+    bypassed: Counter,
     /// Invalidations asked for.
-    invalidations,
+    invalidations: Counter,
 }
 
 impl Stats {
@@ -94,6 +95,12 @@ impl Stats {
 }
 
 /// A number that only grows.
+pub(crate) trait Tally {
+    fn add(&self, more: u64);
+    fn get(&self) -> u64;
+}
+
+/// One that is counted at most once per round trip.
 #[derive(Debug)]
 pub(crate) struct Counter(AtomicU64);
 
@@ -101,7 +108,10 @@ impl Counter {
     const fn new() -> Self {
         Self(AtomicU64::new(0))
     }
+}
 
+impl Tally for Counter {
+    #[inline]
     fn add(&self, more: u64) {
         self.0.fetch_add(more, Relaxed);
     }
@@ -109,6 +119,47 @@ impl Counter {
     fn get(&self) -> u64 {
         self.0.load(Relaxed)
     }
+}
+
+/// One that threads count all the time: each on a line of its own, while they are few, for a line that
+/// they passed back and forth would cost more than what is counted. It takes no room until then.
+#[derive(Debug)]
+pub(crate) struct Striped(OnceLock<Box<[Stripe; STRIPES]>>);
+
+/// A kilobyte for each function that counts so.
+const STRIPES: usize = 8;
+
+/// Two lines, since processors fetch them in pairs.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+struct Stripe(AtomicU64);
+
+impl Striped {
+    const fn new() -> Self {
+        Self(OnceLock::new())
+    }
+}
+
+impl Tally for Striped {
+    #[inline]
+    fn add(&self, more: u64) {
+        let stripes = self.0.get_or_init(Box::default);
+        stripes[stripe() % STRIPES].0.fetch_add(more, Relaxed);
+    }
+
+    fn get(&self) -> u64 {
+        self.0.get().map_or(0, |stripes| stripes.iter().map(|stripe| stripe.0.load(Relaxed)).sum())
+    }
+}
+
+/// This thread's number.
+#[inline]
+fn stripe() -> usize {
+    static THREADS: AtomicUsize = AtomicUsize::new(0);
+    thread_local! {
+        static NUMBER: usize = THREADS.fetch_add(1, Relaxed);
+    }
+    NUMBER.with(|number| *number)
 }
 
 /// The two books that every event is entered in: the function's and the cache's.
@@ -120,12 +171,14 @@ pub(crate) struct Books<'a> {
 
 impl Books<'_> {
     /// Enters one event.
-    pub(crate) fn count(&self, which: impl Fn(&Counters) -> &Counter) {
+    #[inline]
+    pub(crate) fn count<T: Tally>(&self, which: impl Fn(&Counters) -> &T) {
         self.count_many(1, which);
     }
 
     /// Enters this many events.
-    pub(crate) fn count_many(&self, how_many: u64, which: impl Fn(&Counters) -> &Counter) {
+    #[inline]
+    pub(crate) fn count_many<T: Tally>(&self, how_many: u64, which: impl Fn(&Counters) -> &T) {
         for book in self.function.into_iter().chain([self.cache]) {
             which(book).add(how_many);
         }
@@ -135,5 +188,30 @@ impl Books<'_> {
     pub(crate) fn loaded_in(&self, time: Duration) {
         let nanos = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
         self.count_many(nanos, |book| &book.load_nanos);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_thread_s_count_is_lost() {
+        static BOOK: Counters = Counters::new();
+        assert_eq!(BOOK.snapshot(0).near_hits, 0);
+        std::thread::scope(|scope| {
+            for _ in 0..=2 * STRIPES {
+                scope.spawn(|| {
+                    let books = Books { function: Some(&BOOK), cache: &BOOK };
+                    (0..1000).for_each(|_| books.count(|book| &book.near_hits));
+                });
+            }
+        });
+        assert_eq!(BOOK.snapshot(0).near_hits, 2 * 1000 * (2 * STRIPES as u64 + 1));
+    }
+
+    #[test]
+    fn a_function_that_has_no_near_hits_pays_no_room_for_them() {
+        assert!(size_of::<Counters>() <= 128, "{}", size_of::<Counters>());
     }
 }

@@ -32,6 +32,14 @@ enum Made {
 }
 
 impl Key {
+    /// What tells this call from others of its function, and its instances from one another.
+    pub(crate) fn arguments(&self) -> Option<&[u8]> {
+        match &self.0 {
+            Made::Hashed(words) | Made::Explicit(_, words) => Some(words.as_slice()),
+            Made::Fault(_) => None,
+        }
+    }
+
     /// Spells it out, without the namespace.
     pub(crate) fn name(self, at: &At) -> Result<NamedKey, KeyFault> {
         let (text, words) = match self.0 {

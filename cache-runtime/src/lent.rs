@@ -119,7 +119,7 @@ impl<K: Copy, R> UnfitCarry<K> for Carry<K, R> {
 
 /// A kind whose value and error can.
 #[derive(Debug, Clone, Copy)]
-pub struct OfCarried<K>(K);
+pub struct OfCarried<K>(pub(crate) K);
 
 impl<K: Kind<R>, R> Kind<R> for OfCarried<K> {
     type Value = Carried<K::Value>;
@@ -139,6 +139,12 @@ impl<K: Kind<R>, R> Kind<R> for OfCarried<K> {
 /// A stand-in for a value, of which there is none.
 #[derive(Debug)]
 pub struct Carried<V>(Infallible, PhantomData<fn() -> V>);
+
+impl<V> Clone for Carried<V> {
+    fn clone(&self) -> Self {
+        match self.0 {}
+    }
+}
 
 /// So that closures over the value read on.
 impl<V> Deref for Carried<V> {

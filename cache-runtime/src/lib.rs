@@ -13,6 +13,7 @@ mod cache;
 mod call;
 mod canon;
 mod clock;
+mod close;
 mod codec;
 mod commands;
 mod engine;
@@ -27,6 +28,7 @@ mod key;
 mod lead;
 mod lent;
 mod manager;
+mod near;
 mod place;
 mod policy;
 #[doc(hidden)]

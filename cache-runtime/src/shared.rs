@@ -13,17 +13,19 @@ use crate::ahead::Background;
 use crate::builder::Options;
 use crate::clock;
 use crate::codec;
+use crate::commands::NearRead;
 use crate::error::{CacheError, StoreError};
 use crate::events::{Books, Counters};
 use crate::flight::Flights;
 use crate::hold::Orphans;
 use crate::key::LONGEST;
+use crate::near::{Ear, Near};
 use crate::policy::{Jitter, Life, Ttl};
 use crate::reads::Reads;
 use crate::record::{self, Found};
 use crate::recovery::{Kept, Target};
 use crate::site::Site;
-use crate::store::{self, Aged, Expiry, Reply, Store};
+use crate::store::{self, Aged, Expiry, Reply, Store, Watched};
 
 /// What the handles share.
 pub(crate) struct Core {
@@ -33,6 +35,9 @@ pub(crate) struct Core {
     /// Reads that callers share: of values, and of values with what is left of their lives.
     pub(crate) reads: Reads<Option<Bytes>>,
     pub(crate) aged_reads: Reads<Option<Aged>>,
+    pub(crate) near_reads: Reads<NearRead>,
+    /// Decoded values that are kept in this process.
+    pub(crate) near: Arc<Near>,
     /// Loads without a caller.
     pub(crate) background: Arc<Background>,
     pub(crate) counters: Counters,
@@ -46,12 +51,16 @@ pub(crate) struct Core {
 
 impl Core {
     pub(crate) fn new(store: Box<dyn Store>, options: Options, kept: Arc<Kept>) -> Self {
+        let near = Arc::new(Near::new(options.near_bytes, options.near_staleness));
+        store.track(Arc::new(Ear::of(Arc::clone(&near))));
         Self {
-            store,
+            store: Box::new(Watched::new(store, Arc::clone(&near))),
+            near,
             options,
             flights: Arc::new(Flights::new()),
             reads: Reads::new(),
             aged_reads: Reads::new(),
+            near_reads: Reads::new(),
             background: Arc::default(),
             counters: Counters::new(),
             kept,

@@ -1,12 +1,15 @@
 //! What stands under a key, as far as one call is concerned.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::time::Instant;
 
+use crate::close::Keep;
 use crate::flight::Subject;
 use crate::key::Identity;
+use crate::near::Ticket;
 use crate::policy::{Ahead, SingleFlight};
 use crate::record::{self, Claim, Found, Prefix, Value};
 use crate::shared::Core;
@@ -60,6 +63,10 @@ pub(crate) struct Hit {
     /// What was left of the key's life when it was looked at, if that was asked and it ends.
     pub(crate) left: Option<Duration>,
     seen: Option<Instant>,
+    /// For how long it needs no second look, if that was asked and ends.
+    pub(crate) rest: Option<Duration>,
+    /// Whether it may be kept in this process, and for how long.
+    pub(crate) keep: Option<Keep>,
 }
 
 /// How a value stands to its time to live.
@@ -131,7 +138,7 @@ impl Hit {
     }
 
     fn fresh(payload: Bytes, is_none: bool, origin: Origin) -> Self {
-        Self { payload, is_none, origin, age: Age::Fresh, left: None, seen: None }
+        Self { payload, is_none, origin, age: Age::Fresh, left: None, seen: None, rest: None, keep: None }
     }
 
     /// What another caller's load published.
@@ -174,7 +181,11 @@ impl Sight {
             Found::Fence | Found::Newer => Self::HandsOff,
             Found::Plain(payload) => {
                 let is_none = payload == b"null"[..];
-                Self::Hit(Hit::fresh(payload, is_none, Origin::Plain))
+                let mut hit = Hit::fresh(payload, is_none, Origin::Plain);
+                if let Life::Left(left) = life {
+                    hit.rest = left;
+                }
+                Self::Hit(hit)
             }
         }
     }
@@ -204,12 +215,24 @@ impl Sight {
             hit.age = Age::Stale;
             return Self::Stale(hit, claim);
         }
-        let window = |ahead: Ahead| ahead.window(Duration::from_millis(head.life_ms));
-        if claim == Claim::None
-            && ask.site.and_then(|site| site.ahead).is_some_and(|ahead| fresh < window(ahead))
-        {
+        let ahead = ask.site.and_then(|site| site.ahead);
+        let window = ahead.map(|ahead: Ahead| ahead.window(Duration::from_millis(head.life_ms)));
+        let rest = fresh.saturating_sub(window.unwrap_or_default());
+        if claim == Claim::None && window.is_some() && rest.is_zero() {
             hit.age = Age::Due;
         }
+        hit.rest = Some(rest);
         Self::Hit(hit)
+    }
+
+    /// With the leave to keep it in this process, if it is a value that is fresh, for `most` at most.
+    pub(crate) fn keeping(mut self, ticket: Option<&Arc<Ticket>>, most: Option<Duration>) -> Self {
+        if let (Self::Hit(hit), Some(ticket)) = (&mut self, ticket)
+            && hit.age == Age::Fresh
+        {
+            let life = hit.rest.into_iter().chain(most).min();
+            hit.keep = Some(Keep { ticket: Arc::clone(ticket), life });
+        }
+        self
     }
 }

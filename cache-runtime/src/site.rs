@@ -2,6 +2,7 @@
 
 use std::any::{type_name, type_name_of_val};
 use std::collections::HashMap;
+use std::hash::{Hash, Hasher};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError, RwLock};
 use std::time::Duration;
@@ -40,6 +41,8 @@ pub struct Site {
     pub(crate) grace: Duration,
     /// How long a caller who could be answered with a stale value waits for a load.
     pub(crate) timeout: Option<Duration>,
+    /// Whether values are kept in this process, too, and for how long at most.
+    pub(crate) near: Option<Nearby>,
     pub(crate) counters: Counters,
     /// The place of the first caller, which for most functions is that of all.
     place: OnceLock<(&'static str, Place)>,
@@ -60,6 +63,7 @@ impl Site {
             ahead: None,
             grace: Duration::ZERO,
             timeout: None,
+            near: None,
             counters: Counters::new(),
             place: OnceLock::new(),
             warned: AtomicBool::new(false),
@@ -115,9 +119,16 @@ impl Site {
         self
     }
 
+    /// Whether decoded values are kept in this process, too, and for how long at most.
+    #[must_use]
+    pub const fn near(mut self, most: Option<Duration>) -> Self {
+        self.near = Some(Nearby { most });
+        self
+    }
+
     /// Whether reads ask how much of a value's life is left.
     pub(crate) fn asks_age(&self) -> bool {
-        self.ahead.is_some() || !self.grace.is_zero()
+        self.ahead.is_some() || !self.grace.is_zero() || self.near.is_some()
     }
 
     /// True the first time: for what is said once per function.
@@ -144,6 +155,12 @@ pub(crate) fn hashed_stem(prefix: Option<&str>, name: &str) -> String {
     }
 }
 
+/// Values are kept in this process, too, for so long at most.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Nearby {
+    pub(crate) most: Option<Duration>,
+}
+
 /// A site, and the compiler's name of the instance that is being called.
 #[derive(Debug, Clone, Copy)]
 pub struct At {
@@ -161,6 +178,12 @@ impl At {
     /// `mark` is a closure made in the decorated function, or in a hidden function beside it.
     pub fn inside<M>(site: &'static Site, mark: &M) -> Self {
         Self { site, mark: type_name_of_val(mark), beside: false }
+    }
+
+    /// Which instance of which function is being called.
+    #[inline]
+    pub(crate) fn instance(&self) -> Instance {
+        Instance { site: self.site, mark: self.mark }
     }
 
     /// The digest of the function's full path.
@@ -193,6 +216,33 @@ impl At {
         let parent = place::parent(&whole);
         let path = if self.beside { parent.to_owned() } else { format!("{parent}::{}", self.site.name) };
         Place(*blake3::hash(path.as_bytes()).as_bytes())
+    }
+}
+
+/// One instance of a decorated function, told from others by two addresses, without a hash or a lock.
+///
+/// A generic function has one site for all its instances. The compiler may keep several copies of one
+/// name, so an instance may be taken for two; two are never taken for one.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Instance {
+    site: &'static Site,
+    mark: &'static str,
+}
+
+impl PartialEq for Instance {
+    #[inline]
+    fn eq(&self, other: &Self) -> bool {
+        std::ptr::eq(self.site, other.site) && std::ptr::eq(self.mark, other.mark)
+    }
+}
+
+impl Eq for Instance {}
+
+impl Hash for Instance {
+    #[inline]
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        state.write_usize(std::ptr::from_ref(self.site).addr());
+        state.write_usize(self.mark.as_ptr().addr());
     }
 }
 

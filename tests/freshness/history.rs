@@ -10,6 +10,7 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::time::Duration;
 
 use rustix::time::{ClockId, clock_gettime};
 
@@ -58,12 +59,15 @@ struct Event {
     what: What,
     key: usize,
     version: u64,
+    /// The process that says so.
+    by: usize,
 }
 
 /// The histories of all processes.
 #[derive(Debug, Default)]
 pub(crate) struct History {
     events: Vec<Event>,
+    processes: usize,
     counted: BTreeMap<String, u64>,
 }
 
@@ -83,10 +87,11 @@ impl History {
     /// Adds what one process wrote; the end of a killed one's may be missing.
     pub(crate) fn add(&mut self, file: &Path) {
         let mut counted = None;
+        self.processes += 1;
         for line in fleet::said(file) {
             match line.split_once(' ') {
                 Some(("s", numbers)) => counted = Some(numbers.to_owned()),
-                Some((kind, rest)) => self.events.push(event(kind, rest)),
+                Some((kind, rest)) => self.events.push(Event { by: self.processes, ..event(kind, rest) }),
                 None => panic!("no line of a history: {line}"),
             }
         }
@@ -105,23 +110,33 @@ impl History {
     }
 
     /// Looks for reads that got a version older than one whose invalidation had returned Ok before
-    /// they began. One pass over the events in their order.
-    pub(crate) fn judge(mut self) -> Verdict {
+    /// they began: in their own process, and longer than `lag` before that in any. One pass over the
+    /// events in their order.
+    pub(crate) fn judge(mut self, lag: impl Fn(usize) -> Duration) -> Verdict {
+        let lag = |key| u64::try_from(lag(key).as_nanos()).expect("a moment");
+        // What others need to know of an invalidation they know later.
+        let later = |event: &Event| Event { when: event.when + lag(event.key), by: EVERYBODY, ..*event };
+        let invalidations = self.events.iter().filter(|event| event.what == What::Invalidated);
+        let known: Vec<Event> = invalidations.map(later).collect();
+        self.events.extend(known);
         self.events.sort_unstable();
         let mut verdict =
             Verdict { reads: 0, invalidations: 0, stale: 0, counted: self.counted, examples: Vec::new() };
-        let mut floors: BTreeMap<usize, Event> = BTreeMap::new();
+        let mut floors: BTreeMap<(usize, usize), Event> = BTreeMap::new();
         for event in self.events {
-            let floor = floors.get(&event.key);
             match event.what {
                 What::Invalidated => {
-                    verdict.invalidations += 1;
-                    if floor.is_none_or(|floor| floor.version < event.version) {
-                        floors.insert(event.key, event);
+                    verdict.invalidations += usize::from(event.by != EVERYBODY);
+                    let floor = floors.entry((event.key, event.by)).or_insert(event);
+                    if floor.version < event.version {
+                        *floor = event;
                     }
                 }
                 What::Read => {
                     verdict.reads += 1;
+                    let floors =
+                        [event.by, EVERYBODY].into_iter().filter_map(|by| floors.get(&(event.key, by)));
+                    let floor = floors.max_by_key(|floor| floor.version);
                     if let Some(floor) = floor.filter(|floor| event.version < floor.version) {
                         verdict.stale += 1;
                         if verdict.examples.len() < 5 {
@@ -135,17 +150,21 @@ impl History {
     }
 }
 
+/// Stands for all processes.
+const EVERYBODY: usize = 0;
+
 fn event(kind: &str, rest: &str) -> Event {
     let numbers: Vec<u64> = rest.split(' ').map(|number| number.parse().expect("a number")).collect();
     let [key, version, when] = numbers[..] else { panic!("no line of a history: {kind} {rest}") };
     let what = if kind == "r" { What::Read } else { What::Invalidated };
-    Event { when, what, key: usize::try_from(key).expect("few keys"), version }
+    Event { when, what, key: usize::try_from(key).expect("few keys"), version, by: 0 }
 }
 
 fn example(read: Event, floor: Event) -> String {
     let micros = (read.when - floor.when) / 1000;
+    let whose = if floor.by == EVERYBODY { "" } else { " its own process'" };
     format!(
-        "key {}: version {} by a read that began {micros} us after the invalidation of version {} returned Ok",
+        "key {}: version {} by a read that began {micros} us after{whose} invalidation of version {} returned Ok, or had to be known",
         read.key, read.version, floor.version
     )
 }
@@ -155,9 +174,25 @@ fn the_checker_tells_stale_from_fresh() {
     let folder = fleet::Folder::new();
     let (one, two) = (folder.path().join("1"), folder.path().join("2"));
     let write = |path: &Path, lines: &[&str]| lines.iter().for_each(|line| Lines::to(path).say(line));
-    write(&one, &["i 1 5 100", "i 1 4 110", "i 2 9 120", "s loads 3", "s loads 4 hits 1"]);
+    write(&one, &["i 1 5 100", "i 1 4 110", "i 2 9 120", "i 7 5 100", "s loads 3", "s loads 4 hits 1"]);
+    // Its own process knows at once, the other one a moment later.
+    write(&one, &["r 7 4 101"]);
     // Of its time; older than asked for before; at the very instant; stale; younger; another key.
-    write(&two, &["r 1 4 99", "r 1 5 200", "r 1 4 100", "r 1 4 105", "r 1 6 130", "r 3 0 130", "s loads 1"]);
+    write(
+        &two,
+        &[
+            "r 1 4 99",
+            "r 1 5 200",
+            "r 1 4 100",
+            "r 1 4 105",
+            "r 1 6 130",
+            "r 3 0 130",
+            "r 7 4 149",
+            "r 7 4 150",
+            "r 7 4 151",
+            "s loads 1",
+        ],
+    );
     std::fs::OpenOptions::new()
         .append(true)
         .open(&two)
@@ -167,6 +202,6 @@ fn the_checker_tells_stale_from_fresh() {
     history.add(&one);
     history.add(&two);
     assert_eq!(history.counts(), "hits 1, loads 5");
-    let verdict = history.judge();
-    assert_eq!((verdict.reads, verdict.invalidations, verdict.stale), (6, 3, 1), "{verdict:?}");
+    let verdict = history.judge(|key| Duration::from_nanos(if key == 7 { 50 } else { 0 }));
+    assert_eq!((verdict.reads, verdict.invalidations, verdict.stale), (10, 4, 3), "{verdict:?}");
 }

@@ -69,7 +69,18 @@ async fn eager(key: usize, truth: &Truth, rng: Rng, life: Duration) -> Result<Ro
     load_or_fail(key, truth, rng, &AtomicU64::new(0)).await
 }
 
+#[cache(key = "near:{key}", ttl = life, near = true)]
+async fn near(key: usize, truth: &Truth, rng: Rng, life: Duration) -> Row {
+    load_row(key, truth, rng).await
+}
+
+#[cache(key = "all:{key}", ttl = life, near = "200ms", refresh_ahead = "50%", stale_if_error = "2s")]
+async fn all(key: usize, truth: &Truth, rng: Rng, life: Duration) -> Result<Row, Down> {
+    load_or_fail(key, truth, rng, &AtomicU64::new(0)).await
+}
+
 #[cache_invalidate("shared:{key}", "local:{key}", "lasting:{key}", "hasty:{key}", "eager:{key}")]
+#[cache_invalidate("near:{key}", "all:{key}")]
 async fn write_one(key: usize, truth: &Truth) -> u64 {
     truth.write(key).await
 }
@@ -96,6 +107,7 @@ impl Ours {
             .load_deadline(ms(if rng.bool() { 45 } else { 30_000 }))
             .poll(ms(2), ms(20))
             .reconnect(ms(5), ms(50))
+            .near_staleness(STALENESS)
             .build();
         Self { cache: cache.expect("the settings are good") }
     }
@@ -119,6 +131,9 @@ impl Ours {
             (Kind::Hasty, _) => hasty(key, truth, fork, life).await.ok(),
             (Kind::Eager, 0..3) => eager::refresh_cache(key, truth, fork, life).await.ok(),
             (Kind::Eager, _) => eager(key, truth, fork, life).await.ok(),
+            (Kind::Near, 0..2) => Some(near::refresh_cache(key, truth, fork, life * 3).await),
+            (Kind::Near, _) => Some(near(key, truth, fork, life * 3).await),
+            (Kind::All, _) => all(key, truth, fork, life * 3).await.ok(),
         }
     }
 
@@ -142,13 +157,27 @@ impl Ours {
             (Kind::Hasty, _) => hasty::clear_cache(key).await.map(drop),
             (Kind::Eager, 1) => eager::clear_cache_all().await,
             (Kind::Eager, _) => eager::clear_cache(key).await.map(drop),
+            (Kind::Near, 1) => near::clear_cache_all().await,
+            (Kind::Near, _) => near::clear_cache(key).await.map(drop),
+            (Kind::All, 1) => all::clear_cache_all().await,
+            (Kind::All, _) => all::clear_cache(key).await.map(drop),
         };
         done.ok().map(|()| version)
     }
 }
 
 /// What stands before the number in the keys.
-pub(crate) const KINDS: [&str; 6] = ["hand", "shared", "local", "lasting", "hasty", "eager"];
+pub(crate) const KINDS: [&str; 8] = ["hand", "shared", "local", "lasting", "hasty", "eager", "near", "all"];
+
+/// How much older than another process' invalidation a read of this key may be: kept in its own process.
+pub(crate) fn lag(key: usize) -> Duration {
+    match Kind::of(key) {
+        Kind::Near | Kind::All => STALENESS,
+        _ => Duration::ZERO,
+    }
+}
+
+const STALENESS: Duration = ms(600);
 
 /// How a key is cached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -162,6 +191,10 @@ enum Kind {
     Hasty,
     /// And it is refreshed ahead.
     Eager,
+    /// Kept in this process.
+    Near,
+    /// With all options.
+    All,
 }
 
 impl Kind {
@@ -172,7 +205,9 @@ impl Kind {
             2 => Self::Local,
             3 => Self::Lasting,
             4 => Self::Hasty,
-            _ => Self::Eager,
+            5 => Self::Eager,
+            6 => Self::Near,
+            _ => Self::All,
         }
     }
 }
@@ -215,6 +250,7 @@ impl Subject for Ours {
             ("loads", stats.loads),
             ("refreshes", stats.refreshes),
             ("stale_served", stats.stale_served),
+            ("near_hits", stats.near_hits),
             ("fills_refused", stats.fills_refused),
             ("store_errors", stats.store_errors),
         ]

@@ -13,7 +13,7 @@ use crate::support::{fleet, ms};
 use crate::truth::Truth;
 
 /// The most that any subject has.
-pub(crate) const KEYS: usize = 6;
+pub(crate) const KEYS: usize = 8;
 const READERS: u64 = 8;
 
 /// What a read gave.

@@ -1,6 +1,6 @@
 //! Emits the preparation of a call: where it stands, in which cache, under which key.
 
-use super::{argument, duration, made, spanned};
+use super::{argument, duration, made, returns, spanned};
 use crate::item::FnItem;
 use crate::site::{Hashed, Helpers, Key, Part, Site, is_reference};
 use crate::values::{Ahead, Flight, Jitter};
@@ -28,6 +28,17 @@ pub(super) fn call(p: &TokenStream, site: &Site, item: &FnItem, scope: Scope) ->
         (statement, made!(.when(when)))
     });
     let (statement, when): (TokenStream, TokenStream) = when.unzip();
+    if let (Some(_), Scope::Wrapper) = (&site.near, scope) {
+        let returns = returns(item);
+        return made! {
+            #statement
+            #[allow(clippy::used_underscore_binding)]
+            let call = match #p::near::<_, #returns>(#base #when, kind, |make| #key) {
+                ::core::result::Result::Ok(known) => return known,
+                ::core::result::Result::Err(call) => call,
+            };
+        };
+    }
     made! {
         #statement
         #[allow(clippy::used_underscore_binding)]
@@ -121,6 +132,16 @@ fn constants(p: &TokenStream, site: &Site, item: &FnItem) -> TokenStream {
     if let Some(grace) = &site.stale_if_error {
         let grace = duration(grace.time);
         constants.extend(made!(.stale_if_error(#grace)));
+    }
+    if let Some(near) = &site.near {
+        let most = near.most.map_or_else(
+            || made!(::core::option::Option::None),
+            |most| {
+                let most = duration(most);
+                made!(::core::option::Option::Some(#most))
+            },
+        );
+        constants.extend(made!(.near(#most)));
     }
     if let Some(timeout) = &site.timeout {
         let timeout = duration(timeout.time);

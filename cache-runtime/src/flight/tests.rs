@@ -17,7 +17,7 @@ use super::{Flights, SHARDS, Subject};
 use crate::cache::Cache;
 use crate::record::{self, Found, Prefix};
 use crate::recovery::Kept;
-use crate::store::{Aged, Expiry, MemoryStore, Reply, Store};
+use crate::store::{Aged, Expiry, Keeper, MemoryStore, Reply, Store, Tracked};
 
 /// A store that answers in its own time: one can be cancelled before an operation reached it, and after.
 #[derive(Debug)]
@@ -46,9 +46,14 @@ impl Store for Remote {
         true
     }
 
+    fn track(&self, keeper: Arc<dyn Keeper>) {
+        self.0.track(keeper);
+    }
+
     remotely! {
         get(key: &'a str) -> Option<Bytes>;
         get_aged(key: &'a str) -> Option<Aged>;
+        get_tracked(key: &'a str) -> Tracked;
         acquire(key: &'a str, lease: Bytes, life: Duration) -> Option<Bytes>;
         swap(key: &'a str, seen: Prefix, value: Bytes, life: Option<Duration>) -> bool;
         stamp(key: &'a str, seen: Prefix, head: Bytes, most: Option<Duration>) -> bool;

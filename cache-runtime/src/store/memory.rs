@@ -8,13 +8,13 @@ mod shard;
 
 use std::fmt;
 use std::hash::{BuildHasher, RandomState};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
 
 use self::shard::{Shard, Slot};
-use super::{Aged, Expiry, Reply, Store, fresh_for};
+use super::{ALWAYS, Aged, Expiry, Keeper, Reply, Store, Tracked, fresh_for};
 use crate::record::{self, Prefix};
 
 /// Small shards couldn't hold large values: a quarter of the smallest store we recommend (64 MiB).
@@ -76,6 +76,16 @@ impl Store for MemoryStore {
             let left = slot.left();
             Some((slot.value, left))
         })
+    }
+
+    fn get_tracked<'a>(&'a self, key: &'a str) -> Reply<'a, Tracked> {
+        let aged = self.get_aged(key);
+        Box::pin(async move { Ok(Tracked { found: aged.await?, may_keep: true }) })
+    }
+
+    /// Nobody else writes here, and who writes tells the keeper.
+    fn track(&self, keeper: Arc<dyn Keeper>) {
+        keeper.connected(ALWAYS);
     }
 
     fn acquire<'a>(&'a self, key: &'a str, lease: Bytes, life: Duration) -> Reply<'a, Option<Bytes>> {

@@ -6,10 +6,12 @@
 mod glob;
 mod memory;
 mod redis;
+mod watched;
 
 use std::fmt::Debug;
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -18,6 +20,7 @@ pub(crate) use glob::{escape_literal, has_meta, may_share};
 pub(crate) use memory::MemoryStore;
 pub use redis::RedisConnection;
 pub(crate) use redis::{Address, LinkOptions, RedisStore};
+pub(crate) use watched::Watched;
 
 use crate::error::{CacheError, StoreError};
 use crate::record::{self, Prefix};
@@ -56,6 +59,45 @@ pub(crate) fn fresh_for(head: &[u8], left: Option<Duration>) -> Expiry {
 /// A value and what is left of its life; none: it never ends, or that isn't known.
 pub(crate) type Aged = (Bytes, Option<Duration>);
 
+/// What was read for who keeps it in this process.
+#[derive(Debug)]
+pub(crate) struct Tracked {
+    pub(crate) found: Option<Aged>,
+    /// Whether the keeper hears when it changes, or knows for how long it does without.
+    pub(crate) may_keep: bool,
+}
+
+/// The time that a store in this process gives as [`connected`](Keeper::connected): it never goes away.
+pub(crate) const ALWAYS: u64 = u64::MAX;
+
+/// Who keeps what was read with [`get_tracked`](Store::get_tracked), and hears what became of it.
+///
+/// `sent` is by [`clock::coarse`](crate::clock::coarse). What `sent` stands for: whatever was invalidated
+/// before it, the keeper has been told of.
+///
+/// Whatever doesn't name a key is called in order, under a lock: it must be quick, and never ask the
+/// store. After `connected` comes `disconnected`, and then `connected` or `without_tracking`.
+pub(crate) trait Keeper: Send + Sync + 'static {
+    /// This key has changed, or is no longer watched. A reply that came after this is newer.
+    fn forget(&self, key: &[u8]);
+
+    /// Any key may have changed.
+    fn forget_all(&self);
+
+    /// What is read from now on is watched.
+    fn connected(&self, sent: u64);
+
+    /// It still is: later than an earlier `sent`, or as late.
+    fn alive(&self, sent: u64);
+
+    /// Nobody watches any more what has been read: nothing of it may be used.
+    fn disconnected(&self);
+
+    /// This server can't watch: what is read from now on may be kept for at most delta from before it was
+    /// asked for.
+    fn without_tracking(&self);
+}
+
 /// Where bytes are kept.
 ///
 /// Times to live are at least one millisecond; a `None` life never expires. Globs have the
@@ -70,6 +112,12 @@ pub(crate) trait Store: Debug + Send + Sync + 'static {
     /// What was left of the life of `key`, and then the bytes under it, in one round trip: the life is
     /// never longer than that of these bytes.
     fn get_aged<'a>(&'a self, key: &'a str) -> Reply<'a, Option<Aged>>;
+
+    /// As [`get_aged`](Self::get_aged), for the keeper, whose ticket was made before this is polled.
+    fn get_tracked<'a>(&'a self, key: &'a str) -> Reply<'a, Tracked>;
+
+    /// Tells `keeper` from now on what becomes of the keys that are read for it. The first one stays.
+    fn track(&self, keeper: Arc<dyn Keeper>);
 
     /// Puts `lease` under `key` if nothing is there; gives back what was there.
     fn acquire<'a>(&'a self, key: &'a str, lease: Bytes, life: Duration) -> Reply<'a, Option<Bytes>>;

@@ -53,6 +53,11 @@ pub(super) fn lacks_resp3(error: &RedisError) -> bool {
     error.kind() == ErrorKind::RESP3NotSupported || refused || unknown_greeting()
 }
 
+/// Whether the server doesn't know `CLIENT TRACKING`, or doesn't allow it; not whether it can't right now.
+pub(super) fn lacks_tracking(error: &RedisError) -> bool {
+    matches!(error.code(), Some("ERR" | "NOPERM"))
+}
+
 fn text(error: &RedisError) -> String {
     let text = whole_text(error);
     // "unknown command" quotes the arguments, values among them.

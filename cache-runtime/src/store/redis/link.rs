@@ -25,6 +25,7 @@ use super::address::Address;
 use super::fault::{self, Reaction};
 use super::scan::unlink_matching;
 use super::supervisor::Supervisor;
+use super::tracking::Tracking;
 use crate::clock;
 use crate::error::StoreError;
 use crate::recovery::Kept;
@@ -45,6 +46,8 @@ pub(crate) struct LinkOptions {
     pub(crate) breaker: u32,
     /// The first and the longest pause between attempts to connect.
     pub(crate) reconnect: (Duration, Duration),
+    /// How long a tracked connection may give no sign of life.
+    pub(crate) delta: Duration,
 }
 
 pub(super) struct Link {
@@ -67,6 +70,7 @@ pub(super) struct Link {
     /// Since when nobody holds the cache any more, though invalidations are kept; 0: it is held.
     closing: AtomicU64,
     shouted: Mutex<BTreeSet<String>>,
+    pub(super) tracking: Tracking,
 }
 
 pub(super) enum State {
@@ -99,6 +103,7 @@ impl Link {
             epochs: AtomicU64::new(0),
             closing: AtomicU64::new(0),
             shouted: Mutex::default(),
+            tracking: Tracking::new(options),
         }
     }
 
@@ -253,6 +258,7 @@ impl Link {
 
     /// Gives up the connection for good.
     pub(super) fn close(&self) {
+        self.tracking.close();
         *self.state() = State::Closed;
         self.attention.notify_one();
         self.changed.notify_waiters();
@@ -263,6 +269,7 @@ impl Link {
         if matches!(*self.state(), State::Closed) {
             return;
         }
+        self.tracking.close();
         if self.kept.is_empty() {
             return self.close();
         }
@@ -292,14 +299,18 @@ impl Link {
 
     /// Takes the connection away, if it is still the one of this epoch.
     pub(super) fn lose(&self, of: Option<u64>, why: &str) {
-        let mut state = self.state();
-        let lost = match *state {
+        let is_lost = |state: &State| match *state {
             State::Up { epoch, .. } => of.is_none_or(|of| of == epoch),
             // A server that takes connections and says nothing: nobody waits for it any more.
             State::Connecting => of.is_none(),
             State::Idle | State::Down(_) | State::Closed => false,
         };
-        if lost {
+        if is_lost(&self.state()) {
+            // First of all: who finds a new connection finds nothing that was kept under the old one.
+            self.tracking.end(None, why);
+        }
+        let mut state = self.state();
+        if is_lost(&state) {
             let was_up = matches!(*state, State::Up { .. });
             *state = State::Down(why.to_owned());
             drop(state);
@@ -309,6 +320,11 @@ impl Link {
             }
             self.changed.notify_waiters();
         }
+    }
+
+    /// The number of the connection, if there is one.
+    pub(super) fn epoch(&self) -> Option<u64> {
+        if let State::Up { epoch, .. } = *self.state() { Some(epoch) } else { None }
     }
 
     pub(super) fn shout(&self, problem: &StoreError) {
@@ -386,6 +402,9 @@ impl Link {
 
     /// Sets the state, on behalf of the supervisor in office.
     pub(super) fn set(&self, number: u64, new: State) {
+        if self.epoch().is_some() && self.is_in_office(number) {
+            self.tracking.end(None, "the runtime of the connection beside it has ended");
+        }
         let mut state = self.state();
         if self.office.load(Relaxed) == number && !matches!(*state, State::Closed) {
             *state = new;

@@ -2,6 +2,7 @@
 //!
 //! `link.rs` holds the connection, `supervisor.rs` makes it, `script.rs` is the compare-and-set, `scan.rs`
 //! globs, `fault.rs` what each error means, `address.rs` the URL, `pool.rs` what `get_redis` hands out.
+//! `tracking.rs` is the connection that tells what changed, `tracker.rs` makes that one.
 
 mod address;
 mod fault;
@@ -10,6 +11,8 @@ mod pool;
 mod scan;
 mod script;
 mod supervisor;
+mod tracker;
+mod tracking;
 
 use std::fmt;
 use std::sync::Arc;
@@ -25,7 +28,7 @@ pub use pool::RedisConnection;
 use self::link::Link;
 use self::pool::Pool;
 use self::script::{ADD, EXTEND, RELEASE, STAMP, SWAP, Script};
-use super::{Aged, Connecting, Expiry, Reply, Store, fresh_for};
+use super::{Aged, Connecting, Expiry, Keeper, Reply, Store, Tracked, fresh_for};
 use crate::error::StoreError;
 use crate::record::{self, Prefix};
 use crate::recovery::Kept;
@@ -64,6 +67,21 @@ impl RedisStore {
         let reply = script.run(&self.link, key, args).await?;
         self.link.expect(matches!(reply, Value::Int(_)).then(|| reply == Value::Int(1)))
     }
+
+    /// What the replies to [`aged`] say.
+    fn aged(&self, [left, value]: [Result<Value, StoreError>; 2]) -> Result<Option<Aged>, StoreError> {
+        let value = self.link.expect(bytes_of(value?))?;
+        let left = self.link.expect(life_of(&left?))?;
+        // It came between the two: its whole life is to come.
+        Ok(value.map(|value| (value, left.flatten())))
+    }
+}
+
+/// How old it is before what it is: a life is never longer than that of the value.
+fn aged(key: &str) -> Pipeline {
+    let mut both = Pipeline::with_capacity(2);
+    both.cmd("PTTL").arg(key).cmd("GET").arg(key);
+    both
 }
 
 #[allow(clippy::option_option)] // a reply of another form, no value, a value
@@ -131,14 +149,20 @@ impl Store for RedisStore {
 
     fn get_aged<'a>(&'a self, key: &'a str) -> Reply<'a, Option<Aged>> {
         Box::pin(async move {
-            let mut both = Pipeline::with_capacity(2);
-            both.cmd("PTTL").arg(key).cmd("GET").arg(key);
-            let [left, value] = self.link.ask_many(&both).await?;
-            let value = self.link.expect(bytes_of(value?))?;
-            let left = self.link.expect(life_of(&left?))?;
-            // It came between the two: its whole life is to come.
-            Ok(value.map(|value| (value, left.flatten())))
+            let replies = self.link.ask_many(&aged(key)).await?;
+            self.aged(replies)
         })
+    }
+
+    fn get_tracked<'a>(&'a self, key: &'a str) -> Reply<'a, Tracked> {
+        Box::pin(async move {
+            let (replies, may_keep) = self.link.ask_tracked(&aged(key)).await?;
+            Ok(Tracked { found: self.aged(replies)?, may_keep })
+        })
+    }
+
+    fn track(&self, keeper: Arc<dyn Keeper>) {
+        self.link.tracking.tell(keeper);
     }
 
     fn acquire<'a>(&'a self, key: &'a str, lease: Bytes, life: Duration) -> Reply<'a, Option<Bytes>> {

@@ -8,11 +8,12 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
-use redis::aio::MultiplexedConnection;
+use redis::aio::{AsyncPushSender, MultiplexedConnection};
 use redis::{AsyncConnectionConfig, Client, PushInfo, PushKind, RedisResult, cmd};
 use tokio::time::Instant;
 use tracing::{error, info, warn};
 
+use super::address::Address;
 use super::fault::{self, Reaction};
 use super::link::{Link, State};
 use super::scan::{query, unlink_matching, within};
@@ -20,7 +21,7 @@ use crate::error::StoreError;
 use crate::recovery::Target;
 
 /// How long a step of making a connection may take: opening it, greeting, one kept invalidation.
-const SETUP: Duration = Duration::from_secs(1);
+pub(super) const SETUP: Duration = Duration::from_secs(1);
 /// How often a sign of life is given.
 const BEAT: Duration = Duration::from_millis(500);
 /// How long kept invalidations are tried after the last handle of the cache is gone.
@@ -143,20 +144,12 @@ impl Supervisor {
 
     async fn connect(&self, epoch: u64) -> Result<MultiplexedConnection, StoreError> {
         let link = &self.link;
-        let open = async |resp3: bool| -> RedisResult<MultiplexedConnection> {
-            let config = AsyncConnectionConfig::new()
-                .set_connection_timeout(Some(SETUP))
-                // Callers have a budget of their own; a timer per command costs a tenth of the throughput.
-                .set_response_timeout(None);
-            let config = if resp3 { config.set_push_sender(on_push(link, epoch)) } else { config };
-            let client = Client::open(link.address().info(resp3))?;
-            client.get_multiplexed_async_connection_with_config(&config).await
-        };
+        let open = |resp3: bool| open(link.address(), resp3.then(|| on_push(link, epoch)));
         let resp3 = link.address().resp3(!link.resp2.load(Relaxed));
-        let mut opened = within(SETUP, open(resp3)).await;
+        let mut opened = open(resp3).await;
         let may_fall_back = resp3 && !link.address().resp3(false);
         if may_fall_back && opened.as_ref().is_err_and(fault::lacks_resp3) {
-            opened = within(SETUP, open(false)).await;
+            opened = open(false).await;
             link.resp2.store(opened.is_ok(), Relaxed);
         }
         opened.map_err(|error| {
@@ -167,6 +160,24 @@ impl Supervisor {
             problem
         })
     }
+}
+
+/// Opens a connection; with `push`, that is what hears of pushes, and RESP3 is spoken.
+pub(super) async fn open(
+    address: &Address,
+    push: Option<impl AsyncPushSender>,
+) -> RedisResult<MultiplexedConnection> {
+    let config = AsyncConnectionConfig::new()
+        .set_connection_timeout(Some(SETUP))
+        // Callers have a budget of their own; a timer per command costs a tenth of the throughput.
+        .set_response_timeout(None);
+    let info = address.info(push.is_some());
+    let config = match push {
+        Some(push) => config.set_push_sender(push),
+        None => config,
+    };
+    within(SETUP, async { Client::open(info)?.get_multiplexed_async_connection_with_config(&config).await })
+        .await
 }
 
 /// Notices a connection that ends while nobody uses it; RESP3 only.

@@ -1,0 +1,262 @@
+//! Values kept decoded in this process: a hit costs a look-up and a clone.
+//!
+//! `near/map.rs` bounds them by bytes and finds them by function and arguments. The server speaks of
+//! keys: `near/register.rs` knows which entries were read from a key, and which reads of it are under
+//! way. `near/pulse.rs` knows whether the server can be heard at all.
+//!
+//! # No value outlives its key's change
+//!
+//! Who reads takes a [`Ticket`] for the key *before* the read is sent, and keeps the value under it.
+//! Whoever hears that the key changed calls [`Near::forget`]. Claim: a value kept under a ticket isn't
+//! in the map once a `forget` of its key that began after the ticket was made has returned.
+//!
+//! - The key is listed from the ticket's making to its drop, so its count of `forget`s doesn't start
+//!   anew meanwhile. `forget` raises it and takes the entries off the list and out of the map, all
+//!   under the lock of the key's desk. [`Ticket::keep`] compares the count with the ticket's, puts the
+//!   entry in the map and lists it, all under the same lock.
+//! - `forget` first: `keep` finds another count. `keep` first: `forget` finds the entry listed.
+//! - An entry leaves the list without `forget` only after it has left the map: who finds it among the
+//!   evicted takes it off, by a number that no two entries share. What evicts an entry before it is
+//!   listed must wait for the lock with that, so no list keeps what is gone.
+//! - `forget_all` and the end of a connection begin a new epoch, then empty the map. An entry bears the
+//!   epoch that its *ticket* saw and is a hit in no other: what a late `keep` puts in is dead already.
+//!
+//! Locks: desk, then map; never two desks, nor two parts of the map. What was evicted for an entry is
+//! taken off its lists when its own desk is free again.
+//!
+//! So the order of events at the connection is all that counts: a push that the server sent before a
+//! reply must reach `forget` before the reply reaches `keep`.
+//!
+//! # The user's code
+//!
+//! `Drop` runs outside all locks, as does `Clone` of values over 4 KiB. `Clone` of smaller ones runs
+//! while readers, not writers, may enter the same part of the map.
+
+mod ear;
+mod map;
+mod owner;
+mod pulse;
+mod register;
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use foldhash::fast::SeedableRandomState;
+
+pub(crate) use self::ear::Ear;
+use self::map::{Entry, Evicted, Held, Map, OVERHEAD};
+use self::owner::seeded;
+pub(crate) use self::pulse::Line;
+use self::pulse::Pulse;
+use self::register::Register;
+use crate::clock::Coarse;
+use crate::site::Instance;
+
+/// Decoded values of all functions of one cache.
+pub(crate) struct Near {
+    map: Map<SeedableRandomState>,
+    pulse: Pulse,
+    register: Register,
+    /// What the next entry is called.
+    next: AtomicU64,
+}
+
+impl Near {
+    /// Keeps at most so many bytes. What the server was last heard to say counts for `delta`.
+    pub(crate) fn new(bytes: u64, delta: Duration) -> Self {
+        Self {
+            map: Map::new(bytes, seeded()),
+            pulse: Pulse::new(delta),
+            register: Register::new(),
+            next: AtomicU64::new(0),
+        }
+    }
+
+    /// The value that the function returned for these arguments, in their canonical encoding.
+    #[inline]
+    pub(crate) fn get<V: Clone + 'static>(&self, instance: Instance, args: &[u8]) -> Option<V> {
+        self.get_at(Coarse::now(), instance, args)
+    }
+
+    #[inline]
+    fn get_at<V: Clone + 'static>(&self, now: Coarse, instance: Instance, args: &[u8]) -> Option<V> {
+        if !self.pulse.beats(now) {
+            return None;
+        }
+        self.map.get(instance, args, |entry| now < entry.end && entry.epoch == self.pulse.epoch())
+    }
+
+    /// To be taken before a read of this key is sent; what it returns is kept under the ticket.
+    pub(crate) fn ticket(self: &Arc<Self>, key: &str) -> Ticket {
+        self.ticket_at(Coarse::now(), key)
+    }
+
+    fn ticket_at(self: &Arc<Self>, now: Coarse, key: &str) -> Ticket {
+        let (epoch, most) = self.pulse.epoch_and_most();
+        let (key, seen) = self.register.desk(key.as_bytes()).issue(key.as_bytes());
+        Ticket { near: Arc::clone(self), key, seen, epoch, made: now, most }
+    }
+
+    /// The key has changed, or is about to: what was read from it so far is no hit any more.
+    pub(crate) fn forget(&self, key: &[u8]) {
+        let mut gone = Vec::new();
+        let mut desk = self.register.desk(key);
+        desk.forget(key, |tag| gone.extend(self.map.remove(tag)));
+        drop(desk);
+    }
+
+    /// The same for all keys that fit.
+    pub(crate) fn forget_matching(&self, fits: impl Fn(&[u8]) -> bool) {
+        for mut desk in self.register.desks() {
+            let mut gone = Vec::new();
+            desk.forget_matching(&fits, |tag| gone.extend(self.map.remove(tag)));
+            drop(desk);
+        }
+    }
+
+    /// Any key may have changed.
+    pub(crate) fn forget_all(&self) {
+        self.pulse.pass();
+        self.clear();
+    }
+
+    /// A connection tells from now on what changes among the keys that are read on it. It was heard
+    /// to answer what was sent at `sent`.
+    pub(crate) fn connected(&self, sent: Coarse) -> Line {
+        let line = self.pulse.connected(sent);
+        self.clear();
+        line
+    }
+
+    /// The connection has answered what was sent at `sent`.
+    pub(crate) fn alive(&self, line: Line, sent: Coarse) {
+        self.pulse.alive(line, sent);
+    }
+
+    /// The connection is gone: nothing is a hit until there is another one.
+    pub(crate) fn disconnected(&self, line: Line) {
+        if self.pulse.disconnected(line) {
+            self.clear();
+        }
+    }
+
+    /// Nothing is a hit until there is a connection, or the next best.
+    pub(crate) fn silence(&self) {
+        self.pulse.silence();
+        self.clear();
+    }
+
+    /// Whoever changes the store tells us, without a connection that could fail.
+    pub(crate) fn always_alive(&self) {
+        self.pulse.always_alive();
+        self.clear();
+    }
+
+    /// Nobody tells us: values live for `delta` at most.
+    pub(crate) fn without_tracking(&self) {
+        self.pulse.without_tracking();
+        self.clear();
+    }
+
+    fn clear(&self) {
+        self.map.drain(|gone| self.unlist(gone));
+    }
+
+    /// Takes what left the map off its lists, then drops it. No lock may be held.
+    fn unlist(&self, gone: Vec<Evicted>) {
+        for (owner, entry) in &gone {
+            self.register.desk(&entry.key).unlist(&entry.key, owner.tag);
+        }
+        drop(gone);
+    }
+}
+
+impl fmt::Debug for Near {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Near")
+    }
+}
+
+impl fmt::Debug for Ticket {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Ticket")
+    }
+}
+
+/// One read of one key that is under way.
+pub(crate) struct Ticket {
+    near: Arc<Near>,
+    key: Arc<[u8]>,
+    /// How often the key had been forgotten.
+    seen: u64,
+    epoch: u64,
+    made: Coarse,
+    /// For how long what is read may be kept.
+    most: Duration,
+}
+
+impl Ticket {
+    /// Keeps a value that was read under this ticket, for the rest of its life as the server told it,
+    /// unless the key has been forgotten since. `bytes` is the size of its payload.
+    pub(crate) fn keep<V>(
+        &self,
+        instance: Instance,
+        args: &[u8],
+        value: &V,
+        bytes: usize,
+        life: Option<Duration>,
+    ) where
+        V: Clone + Send + Sync + 'static,
+    {
+        if self.epoch != self.near.pulse.epoch() {
+            return;
+        }
+        let size = bytes.max(size_of::<V>()) + self.key.len() + args.len();
+        let held = Held {
+            key: Arc::clone(&self.key),
+            weight: size as u64 + OVERHEAD,
+            // Its life is what was left when the server answered: after the ticket was made.
+            end: self.made.after(life.map_or(self.most, |life| life.min(self.most))),
+            epoch: self.epoch,
+            value: value.clone(),
+        };
+        self.keep_entry(instance, args, Arc::new(held));
+    }
+
+    #[cfg(test)]
+    fn is_clean(&self) -> bool {
+        self.epoch == self.near.pulse.epoch()
+            && self.near.register.desk(&self.key).is_clean(&self.key, self.seen)
+    }
+
+    /// Not generic: compiled once.
+    fn keep_entry(&self, instance: Instance, args: &[u8], entry: Entry) {
+        let near = &self.near;
+        let mut desk = near.register.desk(&self.key);
+        if !desk.is_clean(&self.key, self.seen) {
+            // The value before the lock: it is of the user's type.
+            drop(desk);
+            return;
+        }
+        let id = near.next.fetch_add(1, Ordering::Relaxed);
+        let (tag, gone) = near.map.insert(id, instance, args, entry);
+        desk.list(&self.key, tag);
+        drop(desk);
+        near.unlist(gone);
+    }
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        self.near.register.desk(&self.key).redeem(&self.key);
+    }
+}
+
+#[cfg(test)]
+mod tests;
+#[cfg(test)]
+mod threads;
+#[cfg(test)]
+mod world;

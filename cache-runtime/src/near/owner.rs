@@ -1,0 +1,147 @@
+//! Whose an entry is, and how it is found.
+
+use std::hash::{BuildHasher, Hash, Hasher};
+use std::sync::OnceLock;
+
+use foldhash::SharedSeed;
+use foldhash::fast::SeedableRandomState;
+use quick_cache::Equivalent;
+
+use crate::site::Instance;
+
+/// Whose an entry is: an instance of a function and its arguments, to the byte.
+///
+/// Its parts stand together, as do those of [`Held`](super::map::Held): among many entries, a hit's
+/// time goes into waiting for memory.
+pub(super) struct Owner {
+    pub(super) tag: Tag,
+    instance: Instance,
+    args: Args,
+}
+
+/// Names one entry, and no other one that ever was.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Tag {
+    pub(super) id: u64,
+    pub(super) hash: u64,
+}
+
+impl Owner {
+    pub(super) fn new(tag: Tag, instance: Instance, args: &[u8]) -> Self {
+        Self { tag, instance, args: Args::new(args) }
+    }
+}
+
+/// Bytes of arguments. Most are few, and are compared without following a pointer.
+enum Args {
+    Short { len: u8, bytes: [u8; SHORT] },
+    Long(Box<[u8]>),
+}
+
+const SHORT: usize = 22;
+
+impl Args {
+    fn new(args: &[u8]) -> Self {
+        let mut bytes = [0; SHORT];
+        match (bytes.get_mut(..args.len()), u8::try_from(args.len())) {
+            (Some(room), Ok(len)) => {
+                room.copy_from_slice(args);
+                Self::Short { len, bytes }
+            }
+            _ => Self::Long(args.into()),
+        }
+    }
+
+    #[inline]
+    fn as_slice(&self) -> &[u8] {
+        match self {
+            Self::Short { len, bytes } => &bytes[..usize::from(*len)],
+            Self::Long(bytes) => bytes,
+        }
+    }
+}
+
+/// An owner that is looked for, by borrowed bytes.
+pub(super) struct Sought<'a> {
+    pub(super) hash: u64,
+    pub(super) instance: Instance,
+    pub(super) args: &'a [u8],
+}
+
+impl Equivalent<Owner> for Sought<'_> {
+    #[inline]
+    fn equivalent(&self, owner: &Owner) -> bool {
+        self.hash == owner.tag.hash && self.instance == owner.instance && self.args == owner.args.as_slice()
+    }
+}
+
+impl Equivalent<Owner> for Tag {
+    fn equivalent(&self, owner: &Owner) -> bool {
+        *self == owner.tag
+    }
+}
+
+impl PartialEq for Owner {
+    fn eq(&self, other: &Self) -> bool {
+        Sought { hash: self.tag.hash, instance: self.instance, args: self.args.as_slice() }.equivalent(other)
+    }
+}
+
+impl Eq for Owner {}
+
+impl Hash for Owner {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.tag.hash(state);
+    }
+}
+
+impl Hash for Tag {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        state.write_u64(self.hash);
+    }
+}
+
+impl Hash for Sought<'_> {
+    #[inline]
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        state.write_u64(self.hash);
+    }
+}
+
+/// What is hashed in a shard are hashes, made once: they are kept as they are.
+pub(super) struct Kept;
+
+pub(super) struct Hashed(u64);
+
+impl BuildHasher for Kept {
+    type Hasher = Hashed;
+
+    #[inline]
+    fn build_hasher(&self) -> Hashed {
+        Hashed(0)
+    }
+}
+
+impl Hasher for Hashed {
+    fn write(&mut self, _: &[u8]) {
+        unreachable!("only hashes are hashed here");
+    }
+
+    #[inline]
+    fn write_u64(&mut self, hash: u64) {
+        self.0 = hash;
+    }
+
+    #[inline]
+    fn finish(&self) -> u64 {
+        self.0
+    }
+}
+
+/// foldhash, seeded from the system's randomness. Who finds colliding arguments all the same costs us
+/// time, never a wrong value.
+pub(super) fn seeded() -> SeedableRandomState {
+    static SHARED: OnceLock<SharedSeed> = OnceLock::new();
+    let random = || std::hash::RandomState::new().hash_one(0);
+    SeedableRandomState::with_seed(random(), SHARED.get_or_init(|| SharedSeed::from_u64(random())))
+}

@@ -1,0 +1,153 @@
+//! Who is to be told when a key is forgotten: the tickets that are out for it, and its entries.
+//!
+//! A key is listed while it has either. Its desk's lock makes one step of what must not be torn
+//! apart: see the argument in `near.rs`.
+
+use std::collections::{BTreeMap, HashMap};
+use std::hash::BuildHasher;
+use std::mem;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use foldhash::fast::SeedableRandomState;
+
+use super::owner::{Tag, seeded};
+
+/// All keys, by name.
+pub(super) struct Register {
+    // std mutexes: never held across an await, and never while a user's value is cloned or dropped
+    desks: Box<[Mutex<Desk>]>,
+    seed: SeedableRandomState,
+}
+
+const DESKS: usize = 64;
+
+/// A part of the keys, behind one lock.
+pub(super) struct Desk {
+    keys: HashMap<Arc<[u8]>, Listed, SeedableRandomState>,
+}
+
+#[derive(Default)]
+struct Listed {
+    /// How often the key was forgotten while a ticket was out.
+    forgotten: u64,
+    tickets: usize,
+    /// Most keys have one entry: it stands beside the others, which cost an allocation.
+    entry: Option<Tag>,
+    others: BTreeMap<u64, Tag>,
+}
+
+impl Register {
+    pub(super) fn new() -> Self {
+        let seed = seeded();
+        let desk = || Mutex::new(Desk { keys: HashMap::with_hasher(seed.clone()) });
+        Self { desks: (0..DESKS).map(|_| desk()).collect(), seed }
+    }
+
+    pub(super) fn desk(&self, key: &[u8]) -> MutexGuard<'_, Desk> {
+        // The map inside goes by the lowest bits and the highest.
+        #[allow(clippy::cast_possible_truncation)] // below `DESKS`
+        let index = (self.seed.hash_one(key) >> 32) as usize % DESKS;
+        lock(&self.desks[index])
+    }
+
+    pub(super) fn desks(&self) -> impl Iterator<Item = MutexGuard<'_, Desk>> {
+        self.desks.iter().map(lock)
+    }
+}
+
+fn lock(desk: &Mutex<Desk>) -> MutexGuard<'_, Desk> {
+    desk.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Desk {
+    /// One more ticket is out. Gives back the key to keep, and how often it was forgotten so far.
+    pub(super) fn issue(&mut self, key: &[u8]) -> (Arc<[u8]>, u64) {
+        let key = self.keys.get_key_value(key).map_or_else(|| key.into(), |(key, _)| Arc::clone(key));
+        let listed = self.keys.entry(Arc::clone(&key)).or_default();
+        listed.tickets += 1;
+        (key, listed.forgotten)
+    }
+
+    /// A ticket is back.
+    pub(super) fn redeem(&mut self, key: &[u8]) {
+        self.change(key, |listed| listed.tickets -= 1);
+    }
+
+    /// Whether the key has not been forgotten since a ticket that is still out saw this number.
+    pub(super) fn is_clean(&self, key: &[u8], seen: u64) -> bool {
+        self.keys.get(key).is_some_and(|listed| listed.forgotten == seen)
+    }
+
+    /// Lists an entry of a key that has a ticket out.
+    pub(super) fn list(&mut self, key: &[u8], tag: Tag) {
+        self.change(key, |listed| match listed.entry {
+            None => listed.entry = Some(tag),
+            Some(_) => drop(listed.others.insert(tag.id, tag)),
+        });
+    }
+
+    /// Takes an entry off the list, if it is there.
+    pub(super) fn unlist(&mut self, key: &[u8], tag: Tag) {
+        self.change(key, |listed| {
+            if listed.entry == Some(tag) {
+                listed.entry = None;
+            } else {
+                listed.others.remove(&tag.id);
+            }
+        });
+    }
+
+    /// Makes the tickets of a key dirty and takes its entries off the list.
+    pub(super) fn forget(&mut self, key: &[u8], each: impl FnMut(Tag)) {
+        self.change(key, |listed| listed.forget(each));
+    }
+
+    /// The same for the keys that fit.
+    pub(super) fn forget_matching(&mut self, fits: impl Fn(&[u8]) -> bool, mut each: impl FnMut(Tag)) {
+        self.keys.retain(|key, listed| {
+            if fits(key) {
+                listed.forget(&mut each);
+            }
+            !listed.is_idle()
+        });
+    }
+
+    /// Every list of a key ends here: an idle one is dropped.
+    fn change(&mut self, key: &[u8], change: impl FnOnce(&mut Listed)) {
+        if let Some(listed) = self.keys.get_mut(key) {
+            change(listed);
+            if listed.is_idle() {
+                self.keys.remove(key);
+            }
+        }
+    }
+
+    #[cfg(test)]
+    pub(super) fn tags(&self) -> impl Iterator<Item = (Arc<[u8]>, Tag)> {
+        self.keys.iter().flat_map(|(key, listed)| {
+            let tags = listed.entry.iter().chain(listed.others.values());
+            tags.map(|tag| (Arc::clone(key), *tag))
+        })
+    }
+
+    #[cfg(test)]
+    pub(super) fn tickets(&self) -> usize {
+        self.keys.values().map(|listed| listed.tickets).sum()
+    }
+
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        self.keys.len()
+    }
+}
+
+impl Listed {
+    fn is_idle(&self) -> bool {
+        self.tickets == 0 && self.entry.is_none() && self.others.is_empty()
+    }
+
+    fn forget(&mut self, each: impl FnMut(Tag)) {
+        self.forgotten += 1;
+        self.entry.take().into_iter().chain(mem::take(&mut self.others).into_values()).for_each(each);
+    }
+}

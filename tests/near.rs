@@ -1,0 +1,237 @@
+//! Values kept decoded in this process: when they are hits, and what ends them.
+
+mod support;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
+use std::time::{Duration, Instant};
+
+use cache_aside::{Cache, cache, cache_invalidate};
+use support::server::{Kind, Server};
+use support::{ms, secs};
+
+/// A row, its loads, and two processes' caches in front of it.
+struct Bench {
+    db: Db,
+    cache: Cache,
+    other: Cache,
+    server: Option<Server>,
+}
+
+#[derive(Debug, Clone, Default)]
+struct Db(Arc<(AtomicU64, AtomicU64)>);
+
+impl Db {
+    fn load(&self) -> u64 {
+        self.0.1.fetch_add(1, SeqCst);
+        self.0.0.load(SeqCst)
+    }
+
+    fn write(&self, row: u64) {
+        self.0.0.store(row, SeqCst);
+    }
+
+    fn loads(&self) -> u64 {
+        self.0.1.load(SeqCst)
+    }
+}
+
+fn on(kind: Kind) -> Bench {
+    let server = Server::of(kind).start();
+    let builder = Cache::builder().store_budget(secs(2)).near_staleness(secs(2));
+    let make = || builder.clone().redis(server.url()).build().unwrap();
+    Bench { db: Db::default(), cache: make(), other: make(), server: Some(server) }
+}
+
+fn benches() -> [Bench; 3] {
+    let cache = Cache::builder().build().unwrap();
+    let embedded = Bench { db: Db::default(), other: cache.clone(), cache, server: None };
+    [embedded, on(Kind::Redis), on(Kind::Valkey)]
+}
+
+#[cache(ttl = 600, near = true, key = "row:{id}", cache = cache)]
+async fn row(cache: &Cache, db: &Db, id: u64) -> u64 {
+    let _ = id;
+    db.load()
+}
+
+#[cache(ttl = 600, near = "300ms", skip(cache, db), cache = cache)]
+async fn briefly(cache: &Cache, db: &Db, id: u64) -> Result<u64, String> {
+    let _ = id;
+    Ok(db.load())
+}
+
+#[cache(ttl = 600, near = true, skip(cache, db), cache = cache)]
+async fn shared(cache: &Cache, db: &Db, name: &str) -> Arc<Vec<u64>> {
+    Arc::new(vec![db.load(), name.len() as u64])
+}
+
+#[cache_invalidate("row:{id}", cache = cache)]
+async fn write_one(cache: &Cache, db: &Db, id: u64, row: u64) {
+    let _ = id;
+    db.write(row);
+}
+
+#[cache_invalidate("row:*", cache = cache)]
+async fn write_all(cache: &Cache, db: &Db, row: u64) {
+    db.write(row);
+}
+
+async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
+    let begun = Instant::now();
+    while !holds().await {
+        assert!(begun.elapsed() < secs(10), "never: {what}");
+        tokio::time::sleep(ms(2)).await;
+    }
+}
+
+/// Calls until the answer comes from this process.
+async fn warm(cache: &Cache, db: &Db, id: u64) {
+    until("a near hit", async || {
+        let before = cache.stats().near_hits;
+        row(cache, db, id).await;
+        cache.stats().near_hits > before
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_was_read_once_is_a_hit_without_the_store() {
+    for Bench { db, cache, server, .. } in benches() {
+        db.write(7);
+        warm(&cache, &db, 1).await;
+        let (before, commands) = (cache.stats(), server.as_ref().map(gets));
+        for _ in 0..100 {
+            assert_eq!(row(&cache, &db, 1).await, 7);
+        }
+        let stats = cache.stats();
+        assert_eq!((stats.near_hits - before.near_hits, stats.hits - before.hits, db.loads()), (100, 0, 1));
+        assert_eq!(server.as_ref().map(gets), commands);
+        assert!(row::cache_stats().near_hits >= 100);
+        assert_eq!(row(&cache, &db, 2).await, 7, "other arguments are another entry");
+        assert_eq!(db.loads(), 2);
+    }
+}
+
+fn gets(server: &Server) -> String {
+    server
+        .command(&["INFO", "commandstats"])
+        .lines()
+        .find(|line| line.contains("cmdstat_get:"))
+        .unwrap_or("")
+        .to_owned()
+}
+
+#[tokio::test]
+async fn who_invalidates_here_reads_the_new_value_at_once() {
+    for Bench { db, cache, .. } in benches() {
+        for round in 0..20 {
+            for way in 0..8 {
+                db.write(7);
+                row::clear_cache(&cache, 1).await.unwrap();
+                warm(&cache, &db, 1).await;
+                let new = 100 + round * 10 + way;
+                if way < 6 {
+                    db.write(new);
+                }
+                match way {
+                    0 => drop(row::clear_cache(&cache, 1).await.unwrap()),
+                    1 => write_one(&cache, &db, 1, new).await,
+                    2 => write_all(&cache, &db, new).await,
+                    3 => row::clear_cache_all(&cache).await.unwrap(),
+                    4 => drop(cache.delete("row:1").await.unwrap()),
+                    5 => drop(cache.delete_pattern("r?w:*").await.unwrap()),
+                    6 => row::put_cache(&cache, 1, &new).await.unwrap(),
+                    _ => cache.set("row:1", &new, secs(60)).await.unwrap(),
+                }
+                assert_eq!(row(&cache, &db, 1).await, new, "way {way}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_another_process_changes_is_seen_in_a_moment() {
+    for Bench { db, cache, other, server } in benches() {
+        for way in 0..6 {
+            db.write(7);
+            row::clear_cache(&cache, 1).await.unwrap();
+            warm(&cache, &db, 1).await;
+            db.write(8);
+            match (way, &server) {
+                (0, _) => drop(row::clear_cache(&other, 1).await.unwrap()),
+                (1, _) => write_all(&other, &db, 8).await,
+                (2, _) => other.set("row:1", &8, secs(60)).await.unwrap(),
+                (3, Some(server)) => drop(server.command(&["DEL", "row:1"])),
+                (4, Some(server)) => drop(server.command(&["FLUSHALL"])),
+                (5, Some(server)) => drop(server.command(&["SET", "row:1", "8"])),
+                (_, None) => continue,
+                _ => unreachable!(),
+            }
+            let begun = Instant::now();
+            until("the new value", async || row(&cache, &db, 1).await == 8).await;
+            assert!(begun.elapsed() < secs(1), "{:?}", begun.elapsed());
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_life_of_its_own_is_shorter() {
+    for Bench { db, cache, .. } in benches() {
+        until("a near hit", async || {
+            briefly(&cache, &db, 1).await.unwrap();
+            cache.stats().near_hits > 0
+        })
+        .await;
+        tokio::time::sleep(ms(400)).await;
+        let before = cache.stats();
+        briefly(&cache, &db, 1).await.unwrap();
+        let stats = cache.stats();
+        assert_eq!((stats.near_hits - before.near_hits, stats.hits - before.hits, db.loads()), (0, 1, 1));
+    }
+}
+
+#[tokio::test]
+async fn an_arc_is_handed_out_as_it_is() {
+    for Bench { db, cache, .. } in benches() {
+        until("a near hit", async || {
+            shared(&cache, &db, "a").await;
+            cache.stats().near_hits > 0
+        })
+        .await;
+        let (one, two) = (shared(&cache, &db, "a").await, shared(&cache, &db, "a").await);
+        assert!(Arc::ptr_eq(&one, &two));
+        assert_eq!((one[1], shared(&cache, &db, "bc").await[1]), (1, 2));
+    }
+}
+
+#[tokio::test]
+async fn a_lost_connection_drops_what_was_kept_and_hits_come_back() {
+    for kind in [Kind::Redis, Kind::Valkey] {
+        let Bench { db, cache, server, .. } = on(kind);
+        let server = server.unwrap();
+        warm(&cache, &db, 1).await;
+        server.command(&["CLIENT", "KILL", "TYPE", "normal"]);
+        db.write(8);
+        server.command(&["DEL", "row:1"]);
+        until("the new value", async || row(&cache, &db, 1).await == 8).await;
+        warm(&cache, &db, 1).await;
+    }
+}
+
+#[tokio::test]
+async fn a_frozen_server_is_believed_for_so_long_and_no_longer() {
+    let Bench { db, cache, server, .. } = on(Kind::Redis);
+    let server = server.unwrap();
+    warm(&cache, &db, 1).await;
+    server.freeze();
+    let begun = Instant::now();
+    db.write(8);
+    until("the function runs", async || {
+        let got = row(&cache, &db, 1).await;
+        assert!(got == 8 || begun.elapsed() < Duration::from_millis(2100), "kept for too long");
+        got == 8
+    })
+    .await;
+    server.thaw();
+}
