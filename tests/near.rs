@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use cache_aside::{Cache, cache, cache_invalidate};
 use support::server::{Kind, Server};
 use support::{ms, secs};
+use tokio::sync::Semaphore;
 
 /// A row, its loads, and two processes' caches in front of it.
 struct Bench {
@@ -234,4 +235,42 @@ async fn a_frozen_server_is_believed_for_so_long_and_no_longer() {
     })
     .await;
     server.thaw();
+}
+
+/// Loads when it is let, and says so when it begins.
+#[cache(ttl = 600, near = true, key = "slow", cache = cache)]
+async fn slow(cache: &Cache, begun: &Semaphore, go: &Semaphore) -> u64 {
+    begun.add_permits(1);
+    go.acquire().await.unwrap().forget();
+    7
+}
+
+#[tokio::test]
+async fn who_waits_for_another_process_is_woken_when_it_is_done() {
+    for kind in [Kind::Redis, Kind::Valkey] {
+        let server = Server::of(kind).start();
+        // Who isn't woken waits for an hour.
+        let builder = Cache::builder().store_budget(secs(2)).poll(secs(7200), secs(7200)).lease(secs(9999));
+        let (one, other) = (builder.clone(), builder);
+        let [one, other] = [one, other].map(|builder| builder.redis(server.url()).build().unwrap());
+        let db = Db::default();
+        warm(&one, &db, 1).await;
+        warm(&other, &db, 2).await; // both hear the server
+        let (begun, go) = (Semaphore::new(0), Semaphore::new(0));
+        let waits = async {
+            begun.acquire().await.unwrap().forget();
+            let waits = slow(&other, &begun, &go);
+            let goes = async {
+                until("the other one waits", async || other.stats().misses > 0).await;
+                // If it doesn't listen yet, it will find the value where the lease was.
+                tokio::time::sleep(ms(300)).await;
+                go.add_permits(1);
+            };
+            tokio::join!(waits, goes).0
+        };
+        let both = async { tokio::join!(slow(&one, &begun, &go), waits) };
+        let both = tokio::time::timeout(secs(60), both).await.expect("it isn't woken");
+        assert_eq!(both, (7, 7));
+        assert_eq!((one.stats().loads, other.stats().loads), (2, 1), "one load of it in all");
+    }
 }

@@ -11,6 +11,7 @@ use tokio::time::Instant;
 use tracing::debug;
 
 use crate::cache::Cache;
+use crate::clock;
 use crate::error::StoreError;
 use crate::events::Books;
 use crate::hold::Hold;
@@ -180,6 +181,31 @@ impl<'a> Commands<'a> {
             }
             Err(error) => Err(self.not_leased(hold, &error)),
         }
+    }
+
+    /// Waits while the load of another process holds the key under `theirs`: for `pause`, or until the
+    /// store tells that the key has changed, where it does; no longer than `most`.
+    ///
+    /// Cancel safe.
+    pub(crate) async fn doze(&mut self, theirs: Prefix, pause: Duration, most: Option<Duration>) {
+        let no_longer = |pause: Duration| most.map_or(pause, |most| pause.min(most));
+        let core = self.core();
+        if self.ask.site.is_some_and(|site| site.near.is_some()) && core.store.is_remote() {
+            // Boxed: other functions don't carry the room for it.
+            let read =
+                Self::within(&mut self.left, core, |left| Box::pin(read_near(self.cache, &self.ask, left)));
+            if let Ok((there, Some(ticket))) = read.await {
+                if Sight::of_aged(there, &self.ask, core).loader() == Some(theirs) {
+                    let longest = clock::sleep_jittered(no_longer(core.options.poll.1));
+                    tokio::select! {
+                        () = longest => {}
+                        () = ticket.until_forgotten() => {}
+                    }
+                }
+                return;
+            }
+        }
+        clock::sleep_jittered(no_longer(pause)).await;
     }
 
     /// Marks the value as being renewed by this call; it stays readable.

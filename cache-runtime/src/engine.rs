@@ -274,12 +274,7 @@ impl<'a> Pass<'a> {
                 Err(sight) => sight,
             };
             // Another process loads.
-            let theirs = match &sight {
-                Sight::Busy(prefix) => Some(*prefix),
-                Sight::Stale(hit, Claim::Held) => hit.prefix(),
-                _ => None,
-            };
-            let Some(theirs) = theirs.filter(|theirs| Some(*theirs) != orphan) else { continue };
+            let Some(theirs) = sight.loader().filter(|theirs| Some(*theirs) != orphan) else { continue };
             let nobody_waits = self.ask().flight != SingleFlight::Fleet
                 || !clock::has_timers()
                 || recursion::is_holding(&theirs);
@@ -287,8 +282,8 @@ impl<'a> Pass<'a> {
                 self.fallback.note(&sight, &self.commands.ask);
                 return Step::Load(self.with_seat(seat, None));
             }
-            let nap = self.fallback.left().map_or(pause, |left| pause.min(left));
-            clock::sleep_jittered(nap).await;
+            self.commands.renew();
+            self.commands.doze(theirs, pause, self.fallback.left()).await;
             pause = (pause * 2).min(options.poll.1);
             self.commands.renew();
             self.fallback.wait();

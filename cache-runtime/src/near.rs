@@ -162,6 +162,8 @@ impl Near {
 
     fn clear(&self) {
         self.map.drain(|gone| self.unlist(gone));
+        // All locks of the register once more: an epoch's end is rare.
+        self.register.desks().for_each(|mut desk| desk.ring());
     }
 
     /// Takes what left the map off its lists, then drops it. No lock may be held.
@@ -223,6 +225,19 @@ impl Ticket {
             value: value.clone(),
         };
         self.keep_entry(instance, args, Arc::new(held));
+    }
+
+    /// Returns when the key is forgotten, or when nobody would hear of it any more.
+    ///
+    /// Cancel safe.
+    pub(crate) async fn until_forgotten(&self) {
+        let bell = self.near.register.desk(&self.key).bell(&self.key, self.seen);
+        // After the bell was hung: a later epoch rings it.
+        if let Some(bell) = bell
+            && self.epoch == self.near.pulse.epoch()
+        {
+            bell.await;
+        }
     }
 
     #[cfg(test)]

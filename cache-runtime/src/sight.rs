@@ -225,6 +225,15 @@ impl Sight {
         Self::Hit(hit)
     }
 
+    /// What somebody else's load stands under.
+    pub(crate) fn loader(&self) -> Option<Prefix> {
+        match self {
+            Self::Busy(prefix) => Some(*prefix),
+            Self::Stale(hit, Claim::Held) => hit.prefix(),
+            _ => None,
+        }
+    }
+
     /// With the leave to keep it in this process, if it is a value that is fresh, for `most` at most.
     pub(crate) fn keeping(mut self, ticket: Option<&Arc<Ticket>>, most: Option<Duration>) -> Self {
         if let (Self::Hit(hit), Some(ticket)) = (&mut self, ticket)

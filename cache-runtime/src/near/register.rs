@@ -9,6 +9,8 @@ use std::mem;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use foldhash::fast::SeedableRandomState;
+use tokio::sync::Notify;
+use tokio::sync::futures::OwnedNotified;
 
 use super::owner::{Tag, seeded};
 
@@ -34,6 +36,8 @@ struct Listed {
     /// Most keys have one entry: it stands beside the others, which cost an allocation.
     entry: Option<Tag>,
     others: BTreeMap<u64, Tag>,
+    /// Rung when the key is forgotten, for tickets that wait for that.
+    bell: Option<Arc<Notify>>,
 }
 
 impl Register {
@@ -76,6 +80,18 @@ impl Desk {
     /// Whether the key has not been forgotten since a ticket that is still out saw this number.
     pub(super) fn is_clean(&self, key: &[u8], seen: u64) -> bool {
         self.keys.get(key).is_some_and(|listed| listed.forgotten == seen)
+    }
+
+    /// Done when the key is forgotten; nothing if it has been, since the ticket that is out saw this number.
+    pub(super) fn bell(&mut self, key: &[u8], seen: u64) -> Option<OwnedNotified> {
+        let listed = self.keys.get_mut(key).filter(|listed| listed.forgotten == seen)?;
+        // What is rung from here on is heard, though nobody listens yet.
+        Some(Arc::clone(listed.bell.get_or_insert_default()).notified_owned())
+    }
+
+    /// Rings for all keys.
+    pub(super) fn ring(&mut self) {
+        self.keys.values_mut().for_each(Listed::ring);
     }
 
     /// Lists an entry of a key that has a ticket out.
@@ -146,8 +162,15 @@ impl Listed {
         self.tickets == 0 && self.entry.is_none() && self.others.is_empty()
     }
 
+    fn ring(&mut self) {
+        if let Some(bell) = self.bell.take() {
+            bell.notify_waiters();
+        }
+    }
+
     fn forget(&mut self, each: impl FnMut(Tag)) {
         self.forgotten += 1;
+        self.ring();
         self.entry.take().into_iter().chain(mem::take(&mut self.others).into_values()).for_each(each);
     }
 }

@@ -333,3 +333,31 @@ proptest! {
         prop_assert_eq!(near.register.desks().map(|desk| desk.len()).sum::<usize>(), 0);
     }
 }
+
+#[tokio::test]
+async fn who_waits_for_a_key_is_woken_by_whatever_may_have_changed_it() {
+    use std::future::Future;
+    use std::task::{Context, Poll, Waker};
+
+    type Way = fn(&Near);
+    let ways: [(&str, Way); 6] = [
+        ("forget", |near| near.forget(b"key")),
+        ("forget_matching", |near| near.forget_matching(|key| key.starts_with(b"k"))),
+        ("forget_all", Near::forget_all),
+        ("silence", Near::silence),
+        ("another connection", |near| _ = near.connected(Coarse::now())),
+        ("no tracking", Near::without_tracking),
+    ];
+    for (name, way) in ways {
+        let near = near(1 << 20);
+        let ticket = near.ticket("key");
+        let mut waits = std::pin::pin!(ticket.until_forgotten());
+        let mut poll = || waits.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+        assert_eq!(poll(), Poll::Pending, "{name}");
+        near.forget(b"another");
+        assert_eq!(poll(), Poll::Pending, "{name}");
+        way(&near);
+        assert_eq!(poll(), Poll::Ready(()), "{name}");
+        ticket.until_forgotten().await; // it has been, already
+    }
+}
