@@ -39,6 +39,9 @@ impl Options {
     }
 }
 
+/// A sign of life takes a round trip, by a clock of ticks of up to 10 ms.
+const SHORTEST_STALENESS: Duration = Duration::from_millis(50);
+
 /// Makes a [`Cache`]. What isn't said has the default that its method names.
 ///
 /// ```
@@ -194,8 +197,8 @@ impl Builder {
         self
     }
 
-    /// How many bytes of decoded values are kept in this process for functions with `near`, of all
-    /// functions together (64 MiB).
+    /// How many bytes of values are kept decoded in this process for functions with `near`, of all
+    /// functions together (64 MiB). They count by the size of their encoding.
     pub fn near_memory(mut self, bytes: u64) -> Self {
         self.options.near_bytes = bytes;
         self
@@ -228,7 +231,6 @@ impl Builder {
             ("poll", options.poll.1),
             ("store_budget", options.budget),
             ("stale_backoff", options.stale_backoff),
-            ("near_staleness", options.near_staleness),
             ("reconnect", reconnect.0),
             ("reconnect", reconnect.1),
         ];
@@ -236,6 +238,12 @@ impl Builder {
             return Err(CacheError::Settings(format!(
                 "`{name}` is below a millisecond; write a longer time"
             )));
+        }
+        if options.near_staleness < SHORTEST_STALENESS {
+            return Err(CacheError::Settings(
+                "`near_staleness` is below 50 ms, in which no server can be heard; write a longer time"
+                    .to_owned(),
+            ));
         }
         if options.max_value > u32::MAX as usize {
             return Err(CacheError::Settings("`value_size` is above 4 GiB; write a smaller size".to_owned()));

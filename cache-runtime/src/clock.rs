@@ -23,6 +23,13 @@ pub(crate) fn has_timers() -> bool {
     tokio::runtime::Handle::try_current().is_ok()
 }
 
+/// Whether tokio's clock is the real one here. A test that pauses it drives lives, but not [`Coarse`].
+pub(crate) fn is_real() -> bool {
+    let before = std::time::Instant::now();
+    let tokio = Instant::now().into_std();
+    before <= tokio && tokio <= std::time::Instant::now()
+}
+
 /// Waits for `future` for at most so long; without timers, for as long as it takes.
 pub(crate) async fn timeout<F: Future>(most: Duration, future: F) -> Result<F::Output, Elapsed> {
     if has_timers() { tokio::time::timeout(most, future).await } else { Ok(future.await) }
@@ -125,6 +132,16 @@ mod tests {
         assert!(coarse < now && Coarse::PAST < coarse && now < Coarse::NEVER);
         assert!(coarse.after(passed + Coarse::TICK) >= now, "runs ahead");
         assert!(now.after(Coarse::TICK) >= coarse.after(passed), "lags by more than a tick");
+    }
+
+    #[tokio::test]
+    async fn a_paused_clock_is_not_the_real_one() {
+        assert!(is_real());
+        tokio::time::pause();
+        std::thread::sleep(Duration::from_millis(1));
+        assert!(!is_real());
+        tokio::time::advance(Duration::from_secs(9)).await;
+        assert!(!is_real());
     }
 
     #[test]

@@ -44,7 +44,9 @@ impl std::fmt::Debug for Close {
 #[allow(private_interfaces)]
 impl<V: Clone + Send + Sync + 'static> Nearness<V> for Close {
     fn keep(&self, hit: &Hit, value: &V) {
-        if let Some(Keep { ticket, life }) = &hit.keep {
+        if let Some(Keep { ticket, life }) = &hit.keep
+            && ticket.claim()
+        {
             ticket.keep(self.instance, &self.args, value, hit.payload.len(), *life);
         }
     }

@@ -18,7 +18,7 @@
 //! - An entry leaves the list without `forget` only after it has left the map: who finds it among the
 //!   evicted takes it off, by a number that no two entries share. What evicts an entry before it is
 //!   listed must wait for the lock with that, so no list keeps what is gone.
-//! - `forget_all` and the end of a connection begin a new epoch, then empty the map. An entry bears the
+//! - `forget_all` and the end of a connection begin a new epoch; the map is emptied later. An entry bears the
 //!   epoch that its *ticket* saw and is a hit in no other: what a late `keep` puts in is dead already.
 //!
 //! Locks: desk, then map; never two desks, nor two parts of the map. What was evicted for an entry is
@@ -40,7 +40,7 @@ mod register;
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use foldhash::fast::SeedableRandomState;
@@ -96,7 +96,8 @@ impl Near {
     fn ticket_at(self: &Arc<Self>, now: Coarse, key: &str) -> Ticket {
         let (epoch, most) = self.pulse.epoch_and_most();
         let (key, seen) = self.register.desk(key.as_bytes()).issue(key.as_bytes());
-        Ticket { near: Arc::clone(self), key, seen, epoch, made: now, most }
+        let near = Arc::clone(self);
+        Ticket { near, key, seen, epoch, made: now, most, is_claimed: AtomicBool::new(false) }
     }
 
     /// The key has changed, or is about to: what was read from it so far is no hit any more.
@@ -119,15 +120,16 @@ impl Near {
     /// Any key may have changed.
     pub(crate) fn forget_all(&self) {
         self.pulse.pass();
-        self.clear();
+        self.sweep();
     }
 
     /// A connection tells from now on what changes among the keys that are read on it. It was heard
     /// to answer what was sent at `sent`.
+    ///
+    /// This and all that follows down to [`sweep`](Self::sweep) is quick: what isn't to be used any more
+    /// is of an earlier epoch, and stays in the map until it is swept.
     pub(crate) fn connected(&self, sent: Coarse) -> Line {
-        let line = self.pulse.connected(sent);
-        self.clear();
-        line
+        self.pulse.connected(sent)
     }
 
     /// The connection has answered what was sent at `sent`.
@@ -137,30 +139,26 @@ impl Near {
 
     /// The connection is gone: nothing is a hit until there is another one.
     pub(crate) fn disconnected(&self, line: Line) {
-        if self.pulse.disconnected(line) {
-            self.clear();
-        }
+        self.pulse.disconnected(line);
     }
 
     /// Nothing is a hit until there is a connection, or the next best.
     pub(crate) fn silence(&self) {
         self.pulse.silence();
-        self.clear();
     }
 
     /// Whoever changes the store tells us, without a connection that could fail.
     pub(crate) fn always_alive(&self) {
         self.pulse.always_alive();
-        self.clear();
     }
 
     /// Nobody tells us: values live for `delta` at most.
     pub(crate) fn without_tracking(&self) {
         self.pulse.without_tracking();
-        self.clear();
     }
 
-    fn clear(&self) {
+    /// Empties the map, and wakes who waits for a key.
+    pub(crate) fn sweep(&self) {
         self.map.drain(|gone| self.unlist(gone));
         // All locks of the register once more: an epoch's end is rare.
         self.register.desks().for_each(|mut desk| desk.ring());
@@ -197,9 +195,15 @@ pub(crate) struct Ticket {
     made: Coarse,
     /// For how long what is read may be kept.
     most: Duration,
+    is_claimed: AtomicBool,
 }
 
 impl Ticket {
+    /// True the first time: of all who share a read, one keeps what it brought.
+    pub(crate) fn claim(&self) -> bool {
+        !self.is_claimed.swap(true, Ordering::Relaxed)
+    }
+
     /// Keeps a value that was read under this ticket, for the rest of its life as the server told it,
     /// unless the key has been forgotten since. `bytes` is the size of its payload.
     pub(crate) fn keep<V>(
@@ -216,9 +220,14 @@ impl Ticket {
             return;
         }
         let size = bytes.max(size_of::<V>()) + self.key.len() + args.len();
+        let weight = size as u64 + OVERHEAD;
+        // Else it would be cloned for nothing, at each call.
+        if !self.near.map.takes(weight) || life.is_some_and(|life| life.is_zero()) {
+            return;
+        }
         let held = Held {
             key: Arc::clone(&self.key),
-            weight: size as u64 + OVERHEAD,
+            weight,
             // Its life is what was left when the server answered: after the ticket was made.
             end: self.made.after(life.map_or(self.most, |life| life.min(self.most))),
             epoch: self.epoch,

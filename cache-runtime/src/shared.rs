@@ -27,6 +27,11 @@ use crate::recovery::{Kept, Target};
 use crate::site::Site;
 use crate::store::{self, Aged, Expiry, Reply, Store, Watched};
 
+/// There was no answer in time.
+pub(crate) fn late() -> StoreError {
+    StoreError::Timeout("no answer within the budget".to_owned())
+}
+
 /// What the handles share.
 pub(crate) struct Core {
     pub(crate) store: Box<dyn Store>,
@@ -86,7 +91,7 @@ impl Core {
     pub(crate) fn in_time<T>(&self, answer: Result<Result<T, StoreError>, Elapsed>) -> Result<T, StoreError> {
         answer.unwrap_or_else(|_| {
             self.store.overdue();
-            Err(StoreError::Timeout("no answer within the budget".to_owned()))
+            Err(late())
         })
     }
 

@@ -57,4 +57,8 @@ impl Keeper for Ear {
     fn without_tracking(&self) {
         self.near.without_tracking();
     }
+
+    fn sweep(&self) {
+        self.near.sweep();
+    }
 }

@@ -29,6 +29,8 @@ pub(super) struct Map<S> {
     // Each thread reads through a lock of its own, so that a hot key's readers share no line that is
     // written. Writers take all of them, which a miss can afford.
     shards: Box<[ShardedLock<Shard>]>,
+    /// What one of them holds.
+    most: u64,
     seed: S,
 }
 
@@ -54,7 +56,8 @@ impl<S: BuildHasher> Map<S> {
     pub(super) fn new(bytes: u64, seed: S) -> Self {
         let shards = (bytes / SHARD_BYTES).clamp(1, MOST_SHARDS);
         let shards = 1 << shards.ilog2();
-        Self { shards: (0..shards).map(|_| ShardedLock::new(shard(bytes / shards))).collect(), seed }
+        let most = bytes / shards;
+        Self { shards: (0..shards).map(|_| ShardedLock::new(shard(most))).collect(), most, seed }
     }
 
     /// A clone of the value, if there is one of this type and `is_live` says yes.
@@ -77,6 +80,11 @@ impl<S: BuildHasher> Map<S> {
         let entry = Arc::clone(entry);
         drop(shard);
         entry.value.downcast_ref().cloned()
+    }
+
+    /// Whether an entry of this weight can be put in at all.
+    pub(super) fn takes(&self, weight: u64) -> bool {
+        weight <= self.most
     }
 
     /// Puts an entry in, under a tag with this id, which must be new. Gives back the tag, and whatever

@@ -73,15 +73,13 @@ impl Pulse {
         }
     }
 
-    /// False: another line has taken its place already.
-    pub(super) fn disconnected(&self, line: Line) -> bool {
+    /// No news if another line has taken its place already.
+    pub(super) fn disconnected(&self, line: Line) {
         let mut current = self.lock();
-        if *current != Some(line) {
-            return false;
+        if *current == Some(line) {
+            self.turn(Coarse::PAST, Duration::MAX);
+            *current = None;
         }
-        self.turn(Coarse::PAST, Duration::MAX);
-        *current = None;
-        true
     }
 
     pub(super) fn silence(&self) {

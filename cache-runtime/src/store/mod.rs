@@ -96,6 +96,9 @@ pub(crate) trait Keeper: Send + Sync + 'static {
     /// This server can't watch: what is read from now on may be kept for at most delta from before it was
     /// asked for.
     fn without_tracking(&self);
+
+    /// Something has ended that may have left much to be dropped. Called under no lock.
+    fn sweep(&self) {}
 }
 
 /// Where bytes are kept.
@@ -113,7 +116,8 @@ pub(crate) trait Store: Debug + Send + Sync + 'static {
     /// never longer than that of these bytes.
     fn get_aged<'a>(&'a self, key: &'a str) -> Reply<'a, Option<Aged>>;
 
-    /// As [`get_aged`](Self::get_aged), for the keeper, whose ticket was made before this is polled.
+    /// As [`get_aged`](Self::get_aged), for the keeper, whose ticket was made before this is polled. That
+    /// it was [`overdue`](Self::overdue) the store finds out by itself.
     fn get_tracked<'a>(&'a self, key: &'a str) -> Reply<'a, Tracked>;
 
     /// Tells `keeper` from now on what becomes of the keys that are read for it. The first one stays.

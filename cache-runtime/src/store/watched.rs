@@ -66,8 +66,9 @@ impl Store for Watched {
     }
 
     fn acquire<'a>(&'a self, key: &'a str, lease: Bytes, life: Duration) -> Reply<'a, Option<Bytes>> {
-        // Where nothing is, there is nothing newer than what is kept.
-        self.store.acquire(key, lease, life)
+        // Where nothing is any more (evicted, say), what was there may still be kept, and this may be a
+        // value: see `Commands::put`.
+        self.change_one(key, self.store.acquire(key, lease, life))
     }
 
     fn swap<'a>(

@@ -314,6 +314,8 @@ impl Link {
             let was_up = matches!(*state, State::Up { .. });
             *state = State::Down(why.to_owned());
             drop(state);
+            // One that began in between, beside a connection that was lost already.
+            self.tracking.end(None, why);
             warn!(target: "cache_aside", server = self.address.shown(), why, "the connection is given up: functions run uncached until there is another");
             if was_up {
                 self.attention.notify_one();
@@ -402,14 +404,20 @@ impl Link {
 
     /// Sets the state, on behalf of the supervisor in office.
     pub(super) fn set(&self, number: u64, new: State) {
-        if self.epoch().is_some() && self.is_in_office(number) {
-            self.tracking.end(None, "the runtime of the connection beside it has ended");
+        const WHY: &str = "the runtime of the connection beside it has ended";
+        let takes_away = self.epoch().is_some() && self.is_in_office(number);
+        if takes_away {
+            self.tracking.end(None, WHY);
         }
         let mut state = self.state();
         if self.office.load(Relaxed) == number && !matches!(*state, State::Closed) {
             *state = new;
         }
         drop(state);
+        if takes_away {
+            // As in `lose`.
+            self.tracking.end(None, WHY);
+        }
         self.changed.notify_waiters();
     }
 

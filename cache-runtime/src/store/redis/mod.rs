@@ -75,7 +75,22 @@ impl RedisStore {
         // It came between the two: its whole life is to come.
         Ok(value.map(|value| (value, left.flatten())))
     }
+
+    /// The same for who keeps the value: of one that came between the two nobody knows for how long.
+    fn tracked(
+        &self,
+        replies: [Result<Value, StoreError>; 2],
+        may_keep: bool,
+    ) -> Result<Tracked, StoreError> {
+        let was_gone = matches!(replies[0], Ok(Value::Int(GONE)));
+        let found = self.aged(replies)?;
+        let came_between = was_gone && found.is_some();
+        Ok(Tracked { found, may_keep: may_keep && !came_between })
+    }
 }
+
+/// What `PTTL` says of a key that isn't there.
+const GONE: i64 = -2;
 
 /// How old it is before what it is: a life is never longer than that of the value.
 fn aged(key: &str) -> Pipeline {
@@ -111,7 +126,7 @@ fn count_of(reply: &Value) -> Option<u64> {
 #[allow(clippy::option_option)]
 fn life_of(reply: &Value) -> Option<Option<Option<Duration>>> {
     match reply {
-        Value::Int(-2) => Some(None),
+        Value::Int(GONE) => Some(None),
         Value::Int(-1) => Some(Some(None)),
         Value::Int(left) => u64::try_from(*left).ok().map(|left| Some(Some(Duration::from_millis(left)))),
         _ => None,
@@ -157,7 +172,7 @@ impl Store for RedisStore {
     fn get_tracked<'a>(&'a self, key: &'a str) -> Reply<'a, Tracked> {
         Box::pin(async move {
             let (replies, may_keep) = self.link.ask_tracked(&aged(key)).await?;
-            Ok(Tracked { found: self.aged(replies)?, may_keep })
+            self.tracked(replies, may_keep)
         })
     }
 
@@ -360,5 +375,25 @@ impl Store for RedisStore {
     fn close(&self) {
         self.link.close();
         self.pool.close();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_value_that_came_after_its_life_was_asked_for_is_answered_and_not_kept() {
+        let kept = Arc::new(Kept::new(1, "*".to_owned()));
+        let time = Duration::from_secs(1);
+        let options = LinkOptions { budget: time, breaker: 1, reconnect: (time, time), delta: time };
+        let store = RedisStore::new(Address::parse("redis://127.0.0.1:1").unwrap(), options, kept);
+        let tracked =
+            |left| store.tracked([Ok(Value::Int(left)), Ok(Value::BulkString(b"v".to_vec()))], true).unwrap();
+        let life = |tracked: &Tracked| tracked.found.as_ref().map(|(_, life)| *life);
+        let [came_between, without_end, ends] = [-2, -1, 5].map(tracked);
+        assert_eq!((life(&came_between), came_between.may_keep), (Some(None), false));
+        assert_eq!((life(&without_end), without_end.may_keep), (Some(None), true));
+        assert_eq!((life(&ends), ends.may_keep), (Some(Some(Duration::from_millis(5))), true));
     }
 }

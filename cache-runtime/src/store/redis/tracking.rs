@@ -14,6 +14,7 @@
 //! A connection that has ended is replaced, never mended: the keeper has heard `disconnected`, and has
 //! dropped everything, before the next one is even begun.
 
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -21,6 +22,7 @@ use redis::aio::MultiplexedConnection;
 use redis::{Pipeline, RedisError, RedisResult, Value};
 use tokio::runtime::Handle;
 use tokio::sync::Notify;
+use tokio::time::Instant;
 use tracing::{debug, info, warn};
 
 use super::fault::{self, Reaction};
@@ -41,6 +43,8 @@ pub(super) struct Tracking {
     office: Mutex<Office>,
     /// Rung when the connection has ended.
     pub(super) attention: Notify,
+    /// How many reads in a row weren't answered in time.
+    unanswered: AtomicU32,
     options: LinkOptions,
 }
 
@@ -52,7 +56,9 @@ struct Office {
     heard: u64,
     /// How long the next pause is.
     pause: Duration,
-    /// It was said that the server can't.
+    /// How many attempts in a row came to nothing.
+    failed: u32,
+    /// It was said that there is none.
     said: bool,
 }
 
@@ -93,6 +99,8 @@ enum Route {
 
 impl Link {
     /// As [`ask_many`](Self::ask_many), for who keeps the answer; and whether it may be kept.
+    ///
+    /// Who gives it up because its time is up need not say so.
     pub(super) async fn ask_tracked<const N: usize>(
         self: &Arc<Self>,
         commands: &Pipeline,
@@ -105,7 +113,9 @@ impl Link {
         };
         let may_keep = match route {
             Route::Tracked { mut connection, number } => {
+                let question = Question::new(self, Some(number));
                 let replies = connection.send_packed_commands(commands, 0, N).await;
+                question.answered();
                 if let Some(replies) = self.accept(replies, number) {
                     let replies = self.expect(replies.try_into().ok())?;
                     return Ok((replies, self.tracking.is_up(number)));
@@ -119,7 +129,10 @@ impl Link {
                 false
             }
         };
-        Ok((self.ask_many(commands).await?, may_keep))
+        let question = Question::new(self, None);
+        let replies = self.ask_many(commands).await;
+        question.answered();
+        Ok((replies?, may_keep))
     }
 
     /// The replies, unless the main connection had better be asked.
@@ -152,6 +165,48 @@ impl Link {
     }
 }
 
+/// One read, which its caller may give up. While nobody says anything on this connection the main one
+/// may be quite well, and the other way round: so each has a breaker of its own.
+struct Question<'a> {
+    link: &'a Link,
+    /// The tracked connection that is asked; else it is the main one.
+    number: Option<u64>,
+    begun: Instant,
+    is_answered: bool,
+}
+
+impl<'a> Question<'a> {
+    fn new(link: &'a Link, number: Option<u64>) -> Self {
+        Self { link, number, begun: Instant::now(), is_answered: false }
+    }
+
+    fn answered(mut self) {
+        self.is_answered = true;
+        if self.number.is_some() {
+            self.link.tracking.unanswered.store(0, Relaxed);
+        }
+    }
+}
+
+impl Drop for Question<'_> {
+    /// Its time was up; or its caller went away for reasons of his own, mostly sooner.
+    fn drop(&mut self) {
+        let Self { link, number, begun, is_answered } = *self;
+        let tracking = &link.tracking;
+        if is_answered || begun.elapsed() < tracking.options.budget / 2 {
+            return;
+        }
+        match number {
+            None => link.overdue(),
+            Some(number) => {
+                if tracking.unanswered.fetch_add(1, Relaxed) + 1 >= tracking.options.breaker {
+                    tracking.end(Some(number), "it doesn't answer");
+                }
+            }
+        }
+    }
+}
+
 impl Tracking {
     pub(super) fn new(options: LinkOptions) -> Self {
         let office = Office {
@@ -159,9 +214,16 @@ impl Tracking {
             number: 0,
             heard: 0,
             pause: options.reconnect.0,
+            failed: 0,
             said: false,
         };
-        Self { keeper: OnceLock::new(), office: Mutex::new(office), attention: Notify::new(), options }
+        Self {
+            keeper: OnceLock::new(),
+            office: Mutex::new(office),
+            attention: Notify::new(),
+            unanswered: AtomicU32::new(0),
+            options,
+        }
     }
 
     fn office(&self) -> MutexGuard<'_, Office> {
@@ -196,8 +258,10 @@ impl Tracking {
             State::Up { main: of, .. } => {
                 if *of <= main {
                     self.finish(&mut office, "it was left alone");
+                    drop(office);
+                    self.sweep();
                 }
-                false
+                return Route::Main { may_keep: false };
             }
             State::Connecting { since } => now.saturating_sub(*since) > ABSENT,
             State::Idle { until } => now >= *until,
@@ -233,10 +297,13 @@ impl Tracking {
         if is_next {
             self.inform(|keeper| keeper.connected(sent));
             office.heard = sent;
-            office.said = false;
+            (office.failed, office.said) = (0, false);
+            self.unanswered.store(0, Relaxed);
             office.state = State::Up { connection, main, since: clock::millis() };
             debug!(target: "cache_aside", "the server tells what changes: values are kept in this process");
         }
+        drop(office);
+        self.sweep();
         is_next
     }
 
@@ -266,6 +333,8 @@ impl Tracking {
                 warn!(target: "cache_aside", why, ?most, "the server doesn't tell what changes (`CLIENT TRACKING`): values are kept in this process for a moment only");
             }
         }
+        drop(office);
+        self.sweep();
     }
 
     /// Ends the connection, if it is of this number, or whatever there is. When this returns, the keeper
@@ -278,7 +347,15 @@ impl Tracking {
         };
         if is_meant {
             self.finish(&mut office, why);
+            drop(office);
+            self.sweep();
         }
+    }
+
+    /// Nothing of what has ended is used any more; this gives back its memory. Not under the lock: it
+    /// takes a while, and values are dropped by code of their own.
+    fn sweep(&self) {
+        self.inform(<dyn Keeper>::sweep);
     }
 
     fn finish(&self, office: &mut Office, why: &str) {
@@ -287,6 +364,10 @@ impl Tracking {
             State::Idle { .. } | State::Closed => return,
             State::Connecting { .. } => {
                 debug!(target: "cache_aside", why, "no connection that tells what changes");
+                office.failed += 1;
+                if office.failed >= self.options.breaker && !std::mem::replace(&mut office.said, true) {
+                    warn!(target: "cache_aside", why, "no connection that tells what changes can be made (`CLIENT TRACKING`): nothing is kept in this process until there is one");
+                }
             }
             State::Up { since, .. } => {
                 self.inform(<dyn Keeper>::disconnected);
@@ -313,6 +394,8 @@ impl Tracking {
         }
         office.state = State::Closed;
         self.attention.notify_one();
+        drop(office);
+        self.sweep();
     }
 }
 
