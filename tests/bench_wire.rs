@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use support::client::Client;
 use support::ms;
-use support::proxy::{Garble, Half, Proxy};
+use support::proxy::{Aim, Garble, Half, Proxy};
 use support::script::{Reply, Script};
 use support::server::{Kind, Server};
 
@@ -87,16 +87,57 @@ async fn a_proxy_cuts_and_refuses_and_swallows() {
     assert!(client.says_nothing().await);
     assert_eq!(server.command(&["GET", "a"]), "lost");
     proxy.black_hole(Half::Replies);
+    let mut client = Client::to(&proxy.url()).await;
     client.send("SET a done").await;
     assert!(client.says_nothing().await);
     assert_eq!(server.command(&["GET", "a"]), "done");
     proxy.black_hole(None);
+    assert_eq!(client.ask("GET b").await, "closed", "nothing follows what was lost");
+    let mut client = Client::to(&proxy.url()).await;
     assert_eq!(client.ask("GET b").await, "bbbb");
 
     server.kill();
     assert_eq!(client.reply().await, "closed", "the server's end is passed on");
     server.restart();
     assert_eq!(Client::to(&proxy.url()).await.ask("GET b").await, "(nil)");
+}
+
+#[tokio::test]
+async fn a_proxy_knows_who_tracks_and_leads_elsewhere() {
+    let (server, proxy, mut plain) = behind_a_proxy(Kind::Redis).await;
+    let mut tracking = Client::to(&proxy.url()).await;
+    tracking.ask("HELLO 3").await;
+    assert_eq!(proxy.tracking(), 0);
+    assert_eq!((tracking.ask("CLIENT TRACKING ON").await, proxy.tracking()), ("OK".into(), 1));
+    tracking.ask("GET a").await;
+    proxy.aim(Aim::Tracking);
+    for half in [Half::Requests, Half::Replies, Half::Both] {
+        proxy.black_hole(half);
+        tracking.send("SET b lost").await;
+        assert!(tracking.says_nothing().await, "{half:?}");
+        assert_eq!(plain.ask("GET c").await, "cccc");
+        assert_eq!(server.command(&["GET", "b"]) == "lost", half == Half::Replies);
+        server.command(&["SET", "b", "bbbb"]);
+        if half != Half::Requests {
+            assert_eq!(plain.ask("SET a new").await, "OK");
+            assert!(tracking.says_nothing().await, "no push either");
+        }
+        proxy.black_hole(None);
+        // Nothing follows what was lost.
+        assert_eq!(tracking.ask("GET a").await, "closed", "{half:?}");
+        tracking = Client::to(&proxy.url()).await;
+        tracking.ask("HELLO 3").await;
+        tracking.ask("CLIENT TRACKING ON").await;
+        assert_eq!(tracking.ask("GET a").await, server.command(&["GET", "a"]));
+    }
+    proxy.cut_tracking();
+    assert_eq!((tracking.reply().await, plain.ask("GET c").await), ("closed".into(), "cccc".into()));
+
+    let other = Server::redis().start();
+    other.command(&["SET", "c", "another"]);
+    proxy.lead_to(&other.url());
+    assert_eq!(Client::to(&proxy.url()).await.ask("GET c").await, "another");
+    assert_eq!(plain.ask("GET c").await, "cccc", "old ones stay");
 }
 
 #[tokio::test]

@@ -39,12 +39,12 @@ impl Db {
     }
 }
 
-/// A sign of life counts for so long that without pushes these tests fail.
 fn on(kind: Kind) -> Bench {
-    believing(kind, secs(60))
+    // What is seen within the patience of a test is seen because it was told.
+    with_staleness(kind, secs(600))
 }
 
-fn believing(kind: Kind, staleness: Duration) -> Bench {
+fn with_staleness(kind: Kind, staleness: Duration) -> Bench {
     let server = Server::of(kind).start();
     let builder = Cache::builder().store_budget(secs(2)).near_staleness(staleness);
     let make = || builder.clone().redis(server.url()).build().unwrap();
@@ -88,7 +88,7 @@ async fn write_all(cache: &Cache, db: &Db, row: u64) {
 async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
     let begun = Instant::now();
     while !holds().await {
-        assert!(begun.elapsed() < secs(10), "never: {what}");
+        assert!(begun.elapsed() < secs(30), "never: {what}");
         tokio::time::sleep(ms(2)).await;
     }
 }
@@ -224,14 +224,15 @@ async fn a_lost_connection_drops_what_was_kept_and_hits_come_back() {
 
 #[tokio::test]
 async fn a_frozen_server_is_believed_for_so_long_and_no_longer() {
-    let Bench { db, cache, server, .. } = believing(Kind::Redis, secs(2));
+    let Bench { db, cache, server, .. } = with_staleness(Kind::Redis, secs(2));
     let server = server.unwrap();
     warm(&cache, &db, 1).await;
     server.freeze();
-    let begun = Instant::now();
+    // It answers nothing that is asked from now on.
+    let frozen = Instant::now();
     db.write(8);
     until("the function runs", async || {
-        let asked = begun.elapsed();
+        let asked = frozen.elapsed();
         let got = row(&cache, &db, 1).await;
         assert!(got == 8 || asked < secs(2), "kept for too long");
         got == 8

@@ -4,11 +4,13 @@
 //!
 //! ```text
 //! i <key> <version> <when>     an invalidation returned Ok; the key had this version when it was asked for
-//! r <key> <version> <when>     a read that was asked for (or settled on a stale value) then got this version
+//! r <key> <version> <when> <answered>
+//!                              a read that was asked for (or settled on a stale value) then got this version
 //! s <name> <number> ...        what the process counted so far
 //! ```
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::path::Path;
 use std::time::Duration;
 
@@ -33,9 +35,14 @@ impl Log {
         self.0.say(format_args!("i {key} {version} {}", now()));
     }
 
-    /// A read that began then got this.
+    /// A read that began then got this, by now.
     pub(crate) fn read(&self, key: usize, version: u64, begun: u64) {
-        self.0.say(format_args!("r {key} {version} {begun}"));
+        self.answered(key, version, begun, now());
+    }
+
+    /// A read that began then had got this by then.
+    pub(crate) fn answered(&self, key: usize, version: u64, begun: u64, answered: u64) {
+        self.0.say(format_args!("r {key} {version} {begun} {answered}"));
     }
 
     /// The process counted so much so far.
@@ -61,6 +68,8 @@ struct Event {
     version: u64,
     /// The process that says so.
     by: usize,
+    /// When a read had its answer.
+    answered: u64,
 }
 
 /// The histories of all processes.
@@ -69,6 +78,28 @@ pub(crate) struct History {
     events: Vec<Event>,
     processes: usize,
     counted: BTreeMap<String, u64>,
+}
+
+/// Of each invalidation that had returned Ok and each other process, in nanoseconds from then.
+#[derive(Debug, Default)]
+pub(crate) struct Lags {
+    /// Until its last read began that got something older.
+    old: Vec<u64>,
+    /// Until a read was answered with what was new: with its pauses and its load.
+    new: Vec<u64>,
+}
+
+impl fmt::Display for Lags {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let show = |times: &[u64]| {
+            let mut times = times.to_vec();
+            times.sort_unstable();
+            let last = times.len().saturating_sub(1);
+            let time = |at: usize| Duration::from_nanos(times.get(at).copied().unwrap_or(0));
+            format!("p50 {:.1?}, p99 {:.1?}, max {:.1?}", time(last / 2), time(last * 99 / 100), time(last))
+        };
+        write!(f, "last old answer: {}; first new one: {}", show(&self.old), show(&self.new))
+    }
 }
 
 /// What the checker found.
@@ -107,6 +138,43 @@ impl History {
         let counts: Vec<String> =
             self.counted.iter().map(|(name, number)| format!("{name} {number}")).collect();
         counts.join(", ")
+    }
+
+    /// How long others didn't know of invalidations of such keys.
+    pub(crate) fn lags(&self, of: impl Fn(usize) -> bool) -> Lags {
+        // Of each process and key, each version read: when its last read began and its first was answered.
+        let mut seen: BTreeMap<(usize, usize), BTreeMap<u64, (u64, u64)>> = BTreeMap::new();
+        for read in self.events.iter().filter(|event| event.what == What::Read && of(event.key)) {
+            let of_key = seen.entry((read.key, read.by)).or_default();
+            let (begun, first) = of_key.entry(read.version).or_insert((read.when, read.answered));
+            (*begun, *first) = (read.when.max(*begun), read.answered.min(*first));
+        }
+        // The last of that version or an older one, the first of that version or a newer one.
+        let seen: BTreeMap<_, Vec<(u64, u64, u64)>> = seen
+            .into_iter()
+            .map(|(whose, of_key)| {
+                let mut of_key: Vec<_> =
+                    of_key.into_iter().map(|(version, (begun, first))| (version, begun, first)).collect();
+                for at in 1..of_key.len() {
+                    of_key[at].1 = of_key[at].1.max(of_key[at - 1].1);
+                }
+                for at in (1..of_key.len()).rev() {
+                    of_key[at - 1].2 = of_key[at - 1].2.min(of_key[at].2);
+                }
+                (whose, of_key)
+            })
+            .collect();
+        let mut lags = Lags::default();
+        for done in self.events.iter().filter(|event| event.what == What::Invalidated && of(event.key)) {
+            for by in (1..=self.processes).filter(|by| *by != done.by) {
+                let seen = seen.get(&(done.key, by)).map_or(&[][..], Vec::as_slice);
+                let newer = seen.partition_point(|(version, ..)| *version < done.version);
+                let old = newer.checked_sub(1).map(|older| seen[older].1);
+                lags.old.extend(old.map(|begun| begun.saturating_sub(done.when)));
+                lags.new.extend(seen.get(newer).map(|(.., first)| first.saturating_sub(done.when)));
+            }
+        }
+        lags
     }
 
     /// Looks for reads that got a version older than one whose invalidation had returned Ok before
@@ -155,9 +223,12 @@ const EVERYBODY: usize = 0;
 
 fn event(kind: &str, rest: &str) -> Event {
     let numbers: Vec<u64> = rest.split(' ').map(|number| number.parse().expect("a number")).collect();
-    let [key, version, when] = numbers[..] else { panic!("no line of a history: {kind} {rest}") };
-    let what = if kind == "r" { What::Read } else { What::Invalidated };
-    Event { when, what, key: usize::try_from(key).expect("few keys"), version, by: 0 }
+    let (what, key, version, when, answered) = match (kind, &numbers[..]) {
+        ("r", [key, version, when, answered]) => (What::Read, *key, *version, *when, *answered),
+        ("i", [key, version, when]) => (What::Invalidated, *key, *version, *when, *when),
+        _ => panic!("no line of a history: {kind} {rest}"),
+    };
+    Event { when, what, key: usize::try_from(key).expect("few keys"), version, by: 0, answered }
 }
 
 fn example(read: Event, floor: Event) -> String {
@@ -176,32 +247,35 @@ fn the_checker_tells_stale_from_fresh() {
     let write = |path: &Path, lines: &[&str]| lines.iter().for_each(|line| Lines::to(path).say(line));
     write(&one, &["i 1 5 100", "i 1 4 110", "i 2 9 120", "i 7 5 100", "s loads 3", "s loads 4 hits 1"]);
     // Its own process knows at once, the other one a moment later.
-    write(&one, &["r 7 4 101"]);
+    write(&one, &["r 7 4 101 102"]);
     // Of its time; older than asked for before; at the very instant; stale; younger; another key.
     write(
         &two,
         &[
-            "r 1 4 99",
-            "r 1 5 200",
-            "r 1 4 100",
-            "r 1 4 105",
-            "r 1 6 130",
-            "r 3 0 130",
-            "r 7 4 149",
-            "r 7 4 150",
-            "r 7 4 151",
+            "r 1 4 99 109",
+            "r 1 5 200 210",
+            "r 1 4 100 110",
+            "r 1 4 105 115",
+            "r 1 6 130 140",
+            "r 3 0 130 140",
+            "r 7 4 149 159",
+            "r 7 4 150 160",
+            "r 7 4 151 161",
             "s loads 1",
         ],
     );
     std::fs::OpenOptions::new()
         .append(true)
         .open(&two)
-        .and_then(|mut file| std::io::Write::write_all(&mut file, b"r 1 4 1"))
+        .and_then(|mut file| std::io::Write::write_all(&mut file, b"r 1 4 1 2"))
         .unwrap(); // torn: the process was killed
     let mut history = History::default();
     history.add(&one);
     history.add(&two);
     assert_eq!(history.counts(), "hits 1, loads 5");
+    // Version 4 was read 5 after 5 was said to be new, and 6 came 40 after that; 4 was there already.
+    let lags = history.lags(|key| key == 1);
+    assert_eq!((lags.old, lags.new), (vec![5], vec![40, 0]));
     let verdict = history.judge(|key| Duration::from_nanos(if key == 7 { 50 } else { 0 }));
     assert_eq!((verdict.reads, verdict.invalidations, verdict.stale), (10, 4, 3), "{verdict:?}");
 }

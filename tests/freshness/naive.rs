@@ -90,7 +90,10 @@ fn name(key: usize) -> String {
 
 impl Subject for Naive {
     const KEYS: usize = 4;
-    const PACE: u64 = 40_000;
+
+    fn pace(&self) -> u64 {
+        40_000
+    }
 
     async fn read(&self, key: usize, truth: &Truth, rng: &mut Rng) -> Option<Read> {
         let since = now();
@@ -100,14 +103,14 @@ impl Subject for Naive {
             if let Ok(version) = there.parse() {
                 if self.flaw == Flaw::StaleUnasked && rng.u8(..4) == 0 {
                     // As if it were past its life: the load fails.
-                    load(key, truth, rng.fork()).await;
+                    load(key, truth, rng.fork(), 30_000).await;
                     return Some(Read { version, since: now() });
                 }
                 return Some(Read { version, since });
             }
             if there == "(nil)" {
                 self.loads.fetch_add(1, Relaxed);
-                let version = load(key, truth, rng.fork()).await;
+                let version = load(key, truth, rng.fork(), 30_000).await;
                 self.fill(&name, &lease, version).await;
                 return Some(Read { version, since });
             }

@@ -20,7 +20,7 @@ struct Row {
 }
 
 async fn load_row(key: usize, truth: &Truth, rng: Rng) -> Row {
-    Row { key, version: load(key, truth, rng).await }
+    Row { key, version: load(key, truth, rng, 30_000).await }
 }
 
 #[cache(key = "shared:{key}", ttl = life)]
@@ -218,7 +218,10 @@ fn by_hand(key: usize) -> String {
 
 impl Subject for Ours {
     const KEYS: usize = KINDS.len();
-    const PACE: u64 = 120_000;
+
+    fn pace(&self) -> u64 {
+        120_000
+    }
 
     async fn read(&self, key: usize, truth: &Truth, rng: &mut Rng) -> Option<Read> {
         let (begun, failed) = (now(), AtomicU64::new(0));

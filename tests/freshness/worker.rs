@@ -12,8 +12,6 @@ use crate::history::Log;
 use crate::support::{fleet, ms};
 use crate::truth::Truth;
 
-/// The most that any subject has.
-pub(crate) const KEYS: usize = 8;
 const READERS: u64 = 8;
 
 /// What a read gave.
@@ -31,7 +29,7 @@ pub(crate) trait Subject: Send + Sync + 'static {
     const KEYS: usize;
 
     /// The longest pause between two writes of a process, in microseconds.
-    const PACE: u64;
+    fn pace(&self) -> u64;
 
     /// What it gives for this key; nothing if it gives nothing.
     fn read(&self, key: usize, truth: &Truth, rng: &mut Rng) -> impl Future<Output = Option<Read>> + Send;
@@ -67,7 +65,7 @@ pub(crate) async fn run<S: Subject>(subject: S) {
     }
     tasks.spawn(Arc::clone(&worker).writers_day());
     let mut orders = fleet::orders();
-    let mut often = tokio::time::interval(ms(200));
+    let mut often = tokio::time::interval(ms(100));
     loop {
         tokio::select! {
             order = orders.recv() => if order.is_none() { break },
@@ -93,7 +91,7 @@ impl<S: Subject> Worker<S> {
     async fn writers_day(self: Arc<Self>) {
         let (truth, mut rng) = (Truth::at(&self.truth_url), Rng::with_seed(self.seed));
         while !self.stop.load(Relaxed) {
-            pause(&mut rng, S::PACE).await;
+            pause(&mut rng, self.subject.pace()).await;
             let key = rng.usize(..S::KEYS);
             let version = self.subject.write(key, &truth, &mut rng).await;
             if let Some(version) = version {
@@ -111,12 +109,12 @@ impl<S: Subject> Worker<S> {
     }
 }
 
-/// A load: the truth at some moment of a time that it takes. Some are slower than the lease, and
-/// some block their thread, so that nothing renews it.
-pub(crate) async fn load(key: usize, truth: &Truth, mut rng: Rng) -> u64 {
-    pause(&mut rng, 30_000).await;
+/// A load: the truth at some moment of a time that it takes, twice so many microseconds at most. Some
+/// are slower than the lease, and some block their thread, so that nothing renews it.
+pub(crate) async fn load(key: usize, truth: &Truth, mut rng: Rng, most: u64) -> u64 {
+    pause(&mut rng, most).await;
     let version = truth.version(key).await;
-    pause(&mut rng, 30_000).await;
+    pause(&mut rng, most).await;
     if rng.u8(..50) == 0 {
         std::thread::sleep(ms(rng.u64(..150)));
     }

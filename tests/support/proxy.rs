@@ -29,6 +29,17 @@ pub enum Half {
     Requests,
     /// The server obeys, and its replies and pushes don't reach the client.
     Replies,
+    /// Nobody hears of the other any more, and the connection stays.
+    Both,
+}
+
+/// Whom a fault is for.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Aim {
+    #[default]
+    All,
+    /// The connections on which `CLIENT TRACKING` was asked for.
+    Tracking,
 }
 
 /// What to do to the payload of a bulk string; the frame stays well-formed.
@@ -48,6 +59,8 @@ pub struct Proxy {
     /// What the clients sent, also what didn't get through.
     pub seen: Arc<Seen>,
     url: String,
+    /// Where new connections lead.
+    upstream: Arc<Mutex<String>>,
     tricks: Arc<Tricks>,
     connections: Arc<Mutex<JoinSet<()>>>,
     accepting: JoinHandle<()>,
@@ -66,15 +79,17 @@ impl Proxy {
         let listener = TcpListener::from_std(listener).expect("inside a runtime");
         let (seen, tricks) = (Arc::<Seen>::default(), Arc::<Tricks>::default());
         let connections = Arc::<Mutex<JoinSet<()>>>::default();
+        let upstream = Arc::new(Mutex::new(net::address(upstream).to_owned()));
         let accepting = tokio::spawn({
-            let (upstream, seen) = (net::address(upstream).to_owned(), Arc::clone(&seen));
+            let (upstream, seen) = (Arc::clone(&upstream), Arc::clone(&seen));
             let (tricks, connections) = (Arc::clone(&tricks), Arc::clone(&connections));
             async move {
                 while let Ok((client, _)) = listener.accept().await {
                     if tricks.now().refusing {
                         continue;
                     }
-                    let (upstream, seen) = (upstream.clone(), Arc::clone(&seen));
+                    let upstream = upstream.lock().unwrap_or_else(PoisonError::into_inner).clone();
+                    let seen = Arc::clone(&seen);
                     let tricks = Arc::clone(&tricks);
                     let mut connections = connections.lock().unwrap_or_else(PoisonError::into_inner);
                     while connections.try_join_next().is_some() {} // those that are over
@@ -85,12 +100,33 @@ impl Proxy {
                 }
             }
         });
-        Self { seen, url, tricks, connections, accepting }
+        Self { seen, url, upstream, tricks, connections, accepting }
     }
 
     /// The upstream URL at this proxy's port.
     pub fn url(&self) -> String {
         self.url.clone()
+    }
+
+    /// New connections lead to this server; those that there are stay.
+    pub fn lead_to(&self, upstream: &str) {
+        let address = net::address(upstream).to_owned();
+        *self.upstream.lock().unwrap_or_else(PoisonError::into_inner) = address;
+    }
+
+    /// Whom `delay` and `black_hole` are for.
+    pub fn aim(&self, aim: Aim) {
+        self.tricks.set(|now| now.aim = aim);
+    }
+
+    /// How many connections have begun to track.
+    pub fn tracking(&self) -> u64 {
+        self.tricks.now().tracking
+    }
+
+    /// Cuts those that track, in a moment.
+    pub fn cut_tracking(&self) {
+        self.tricks.set(|now| now.cuts += 1);
     }
 
     /// Each reply and push comes this much later.
@@ -104,8 +140,8 @@ impl Proxy {
         all.shutdown().await;
     }
 
-    /// Swallows one direction of all connections, also of new ones. `cut` when it ends: a connection
-    /// that lost replies is out of step.
+    /// Swallows one direction of all connections, also of new ones, or both. Who lost something is out of
+    /// step: `cut` before it ends, or what would come next ends the connection.
     pub fn black_hole(&self, half: impl Into<Option<Half>>) {
         let half = half.into();
         self.tricks.set(|now| now.black_hole = half);

@@ -1,6 +1,7 @@
 //! One connection through a proxy, and what is done to it on the way.
 
 use std::io;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -10,7 +11,7 @@ use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::{Notify, mpsc};
 use tokio::time::{Instant, sleep_until};
 
-use super::proxy::{Garble, Half};
+use super::proxy::{Aim, Garble, Half};
 use super::resp;
 use super::seen::Seen;
 
@@ -33,6 +34,45 @@ pub(super) struct Now {
     pub(super) garbled: u64,
     pub(super) black_hole: Option<Half>,
     pub(super) refusing: bool,
+    /// Whom delays and black holes are for.
+    pub(super) aim: Aim,
+    /// How many connections have begun to track.
+    pub(super) tracking: u64,
+    /// How often those that track were cut.
+    pub(super) cuts: u64,
+}
+
+impl Now {
+    /// Whether a connection is left alone.
+    fn spares(&self, way: &Way) -> bool {
+        self.aim == Aim::Tracking && !way.tracks.load(Relaxed)
+    }
+}
+
+/// What is known of one connection.
+#[derive(Debug, Default)]
+struct Way {
+    /// `CLIENT TRACKING` was asked for.
+    tracks: AtomicBool,
+    /// Something was swallowed: of the requests, of the replies.
+    lost: [AtomicBool; 2],
+}
+
+impl Way {
+    /// Whether a black hole swallows what goes in this direction.
+    ///
+    /// # Errors
+    /// As on a real way nothing follows what was lost: that is the end.
+    fn swallows(&self, direction: Half, tricks: &Tricks) -> io::Result<bool> {
+        let lost = &self.lost[usize::from(direction == Half::Replies)];
+        let now = tricks.now();
+        let swallows = now.black_hole.is_some_and(|half| half == direction || half == Half::Both);
+        if swallows && !now.spares(self) {
+            lost.store(true, Relaxed);
+            return Ok(true);
+        }
+        if lost.load(Relaxed) { Err(io::Error::other("something was lost")) } else { Ok(false) }
+    }
 }
 
 impl Tricks {
@@ -58,6 +98,18 @@ impl Tricks {
                     now.passes -= 1;
                     return;
                 }
+            }
+            changed.await;
+        }
+    }
+
+    /// Returns when the connection is one that tracks, and such are cut.
+    async fn cut(&self, way: &Way) {
+        let before = self.now().cuts;
+        loop {
+            let changed = self.changed.notified();
+            if way.tracks.load(Relaxed) && self.now().cuts > before {
+                return;
             }
             changed.await;
         }
@@ -99,11 +151,14 @@ pub(super) async fn carry(
     server.set_nodelay(true)?;
     let ((from_client, to_client), (from_server, to_server)) = (client.into_split(), server.into_split());
     let (queue, arrived) = mpsc::unbounded_channel();
+    let way = Way::default();
     tokio::select! {
-        end = requests(from_client, to_server, seen, tricks) => end,
+        end = requests(from_client, to_server, seen, tricks, &way) => end,
         // If the server ends it, what it said before still goes out.
-        end = async { tokio::try_join!(receive(from_server, queue, tricks), pass_on(arrived, to_client, tricks)) }
-            => end.map(drop),
+        end = async {
+            tokio::try_join!(receive(from_server, queue, tricks), pass_on(arrived, to_client, tricks, &way))
+        } => end.map(drop),
+        () = tricks.cut(&way) => Ok(()),
     }
 }
 
@@ -112,17 +167,27 @@ async fn requests(
     mut server: OwnedWriteHalf,
     seen: &Seen,
     tricks: &Tricks,
+    way: &Way,
 ) -> io::Result<()> {
     let mut bytes = Vec::new();
     while client.read_buf(&mut bytes).await? > 0 {
         while let Some(command) = take(&mut bytes)? {
-            seen.record(&resp::words(&command));
-            if tricks.now().black_hole != Some(Half::Requests) {
+            let words = resp::words(&command);
+            seen.record(&words);
+            if begins_to_track(&words) && !way.tracks.swap(true, Relaxed) {
+                tricks.now().tracking += 1;
+            }
+            if !way.swallows(Half::Requests, tricks)? {
                 server.write_all(&command).await?;
             }
         }
     }
     Ok(())
+}
+
+fn begins_to_track(words: &[Vec<u8>]) -> bool {
+    let is = |at: usize, word: &str| words.get(at).is_some_and(|is| is.eq_ignore_ascii_case(word.as_bytes()));
+    is(0, "CLIENT") && is(1, "TRACKING") && is(2, "ON")
 }
 
 async fn receive(
@@ -146,10 +211,14 @@ async fn pass_on(
     mut arrived: mpsc::UnboundedReceiver<Arrived>,
     mut client: OwnedWriteHalf,
     tricks: &Tricks,
+    way: &Way,
 ) -> io::Result<()> {
     let mut kept: Option<Arrived> = None;
     while let Some(mut next) = arrived.recv().await {
-        let delay = tricks.now().delay;
+        let delay = {
+            let now = tricks.now();
+            if now.spares(way) { Duration::ZERO } else { now.delay }
+        };
         sleep_until(next.at + delay).await;
         if !resp::is_push(&next.frame) {
             tricks.pass().await;
@@ -159,20 +228,20 @@ async fn pass_on(
             }
             garble(&mut next.frame, &mut tricks.now());
         }
-        deliver(&mut client, &next.frame, tricks).await?;
+        deliver(&mut client, &next.frame, tricks, way).await?;
         if !resp::is_push(&next.frame)
             && let Some(mut first) = kept.take()
         {
             tricks.now().swapped += 1;
             garble(&mut first.frame, &mut tricks.now());
-            deliver(&mut client, &first.frame, tricks).await?;
+            deliver(&mut client, &first.frame, tricks, way).await?;
         }
     }
     Ok(())
 }
 
-async fn deliver(client: &mut OwnedWriteHalf, frame: &[u8], tricks: &Tricks) -> io::Result<()> {
-    if tricks.now().black_hole == Some(Half::Replies) {
+async fn deliver(client: &mut OwnedWriteHalf, frame: &[u8], tricks: &Tricks, way: &Way) -> io::Result<()> {
+    if way.swallows(Half::Replies, tricks)? {
         return Ok(());
     }
     client.write_all(frame).await
