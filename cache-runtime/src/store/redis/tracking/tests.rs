@@ -28,6 +28,7 @@ use std::time::Instant;
 use server::{Kind, Server};
 
 use super::*;
+use crate::error::StoreError;
 use crate::recovery::Kept;
 use crate::store::redis::{Address, RedisStore};
 use crate::store::{Store, Tracked};

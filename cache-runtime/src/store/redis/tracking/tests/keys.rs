@@ -2,6 +2,8 @@
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
+use redis::Value;
+
 use super::*;
 use crate::store::redis::tracker::tell;
 
