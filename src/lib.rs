@@ -17,6 +17,9 @@ pub mod guide {}
 #[doc = include_str!("../docs/outages.md")]
 pub mod outages {}
 
+#[doc = include_str!("../docs/performance.md")]
+pub mod performance {}
+
 #[doc = include_str!("../docs/wire-format.md")]
 pub mod wire_format {}
 

@@ -61,9 +61,11 @@ impl Call {
 
     /// Makes the key, unless the cache isn't used.
     #[must_use]
-    pub fn key(mut self, build: impl FnOnce(KeyMaker) -> Key) -> Self {
+    pub fn key(mut self, build: impl FnOnce(KeyMaker<'_>)) -> Self {
         if self.when {
-            self.key = Some(build(KeyMaker).name(&self.at));
+            let mut key = Key::new();
+            build(key.maker());
+            self.key = Some(key.name(&self.at));
         }
         self
     }

@@ -4,12 +4,14 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::cache::Cache;
 use crate::call::{Call, is_refresh};
+use crate::global;
 use crate::key::{Key, KeyMaker};
 use crate::lent::OfCarried;
 use crate::near::Ticket;
 use crate::sight::Hit;
-use crate::site::Instance;
+use crate::site::{At, Instance};
 use crate::value::Kind;
 
 /// What a call does with a value that it has read.
@@ -31,7 +33,8 @@ impl<V> Nearness<V> for Far {
 /// Keeps what it reads, under the instance of the function and its arguments.
 pub struct Close {
     instance: Instance,
-    args: Box<[u8]>,
+    /// Nothing: it has no key.
+    args: Option<Box<[u8]>>,
 }
 
 impl std::fmt::Debug for Close {
@@ -44,10 +47,10 @@ impl std::fmt::Debug for Close {
 #[allow(private_interfaces)]
 impl<V: Clone + Send + Sync + 'static> Nearness<V> for Close {
     fn keep(&self, hit: &Hit, value: &V) {
-        if let Some(Keep { ticket, life }) = &hit.keep
+        if let (Some(Keep { ticket, life }), Some(args)) = (&hit.keep, &self.args)
             && ticket.claim()
         {
-            ticket.keep(self.instance, &self.args, value, hit.payload.len(), *life);
+            ticket.keep(self.instance, args, value, hit.payload.len(), *life);
         }
     }
 }
@@ -110,31 +113,84 @@ impl<K: Copy, R> UnfitNear<K> for Nearby<K, R> {
     }
 }
 
-/// What the function returned for these arguments, if that is kept in this process; else the call,
-/// which keeps what it will read.
-///
-/// # Errors
-/// The call, to go on with.
-#[allow(clippy::result_large_err)] // it is what goes on
-pub fn near<K, R>(call: Call, _kind: K, build: impl FnOnce(KeyMaker) -> Key) -> Result<R, Call<Close>>
-where
-    K: Kind<R>,
-    K::Value: Clone + 'static,
-{
-    let Call { at, cache, when, .. } = call;
-    let instance = at.instance();
-    let mut close = Call { at, cache, when, key: None, near: Close { instance, args: Box::default() } };
-    if !when {
-        return Err(close);
+/// A call that looks in this process first. It holds little and owns nothing: all that a miss needs
+/// is made on a miss.
+#[derive(Debug, Clone, Copy)]
+pub struct Look<'c> {
+    at: At,
+    cache: Option<&'c Cache>,
+    when: bool,
+}
+
+impl<'c> Look<'c> {
+    /// A call of the function that stands here.
+    #[inline]
+    pub fn new(at: At) -> Self {
+        Self { at, cache: None, when: true }
     }
-    let key = build(KeyMaker);
-    if let (Some(args), false, Ok(cache)) = (key.arguments(), is_refresh(at.site), close.cache()) {
-        if let Some(value) = cache.core().near.get::<K::Value>(instance, args) {
-            cache.core().books(Some(at.site)).count(|book| &book.near_hits);
-            return Ok(K::join(Ok(value)));
+
+    /// In this cache instead of the global one.
+    #[must_use]
+    #[inline]
+    pub fn on(mut self, cache: &'c Cache) -> Self {
+        self.cache = Some(cache);
+        self
+    }
+
+    /// Whether the cache is used at all.
+    #[must_use]
+    #[inline]
+    pub fn when(mut self, yes: bool) -> Self {
+        self.when = yes;
+        self
+    }
+
+    /// What the function returned for these arguments, if that is kept in this process. `build` makes
+    /// the key, which is for the call that goes on if it isn't.
+    #[inline]
+    pub fn known<K, R>(&self, _kind: K, key: &mut Key, build: impl FnOnce(KeyMaker<'_>)) -> Option<R>
+    where
+        K: Kind<R>,
+        K::Value: Clone + 'static,
+    {
+        if !self.when {
+            return None;
         }
-        close.near.args = args.into();
+        build(key.maker());
+        let args = key.arguments()?;
+        if is_refresh(self.at.site) {
+            return None;
+        }
+        let copy = |value: &K::Value| K::join(Ok(value.clone()));
+        match self.cache {
+            Some(cache) => self.known_in(cache, args, copy),
+            None => self.known_in(&*global::current().ok()?, args, copy),
+        }
     }
-    close.key = Some(key.name(&at));
-    Err(close)
+
+    #[inline]
+    fn known_in<V: 'static, R>(&self, cache: &Cache, args: &[u8], copy: impl FnOnce(&V) -> R) -> Option<R> {
+        let core = cache.core();
+        let known = core.near.get(self.at.instance(), args, copy);
+        if known.is_some() {
+            core.books(Some(self.at.site)).count(|book| &book.near_hits);
+        }
+        known
+    }
+
+    /// The call that goes on, which keeps what it will read.
+    #[cold]
+    #[inline(never)]
+    pub fn missed(&self, key: &mut Key) -> Call<Close> {
+        let Self { at, cache, when } = *self;
+        let key = std::mem::replace(key, Key::new());
+        let args = key.arguments().map(Into::into);
+        Call {
+            at,
+            cache: cache.cloned(),
+            when,
+            key: when.then(|| key.name(&at)),
+            near: Close { instance: at.instance(), args },
+        }
+    }
 }

@@ -1,7 +1,7 @@
 //! What happened, counted: per decorated function and per cache.
 
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 macro_rules! counters {
@@ -121,12 +121,19 @@ impl Tally for Counter {
     }
 }
 
-/// One that threads count all the time: each on a line of its own, while they are few, for a line that
-/// they passed back and forth would cost more than what is counted. It takes no room until then.
+/// One that threads count all the time. The first few have a stripe each that nobody else writes, so
+/// that they neither pass a line back and forth nor pay for an atomic addition: either would cost more
+/// than what is counted. The others share stripes. It takes no room until then.
 #[derive(Debug)]
-pub(crate) struct Striped(OnceLock<Box<[Stripe; STRIPES]>>);
+pub(crate) struct Striped(OnceLock<Box<Stripes>>);
 
-/// A kilobyte for each function that counts so.
+#[derive(Debug, Default)]
+struct Stripes {
+    owned: [Stripe; STRIPES],
+    shared: [Stripe; STRIPES],
+}
+
+/// Two kilobytes for each function that counts so.
 const STRIPES: usize = 8;
 
 /// Two lines, since processors fetch them in pairs.
@@ -144,22 +151,56 @@ impl Tally for Striped {
     #[inline]
     fn add(&self, more: u64) {
         let stripes = self.0.get_or_init(Box::default);
-        stripes[stripe() % STRIPES].0.fetch_add(more, Relaxed);
+        let number = number();
+        if let Some(Stripe(count)) = stripes.owned.get(number) {
+            count.store(count.load(Relaxed).wrapping_add(more), Relaxed);
+        } else {
+            stripes.shared[number % STRIPES].0.fetch_add(more, Relaxed);
+        }
     }
 
     fn get(&self) -> u64 {
-        self.0.get().map_or(0, |stripes| stripes.iter().map(|stripe| stripe.0.load(Relaxed)).sum())
+        let count = |stripe: &Stripe| stripe.0.load(Relaxed);
+        self.0.get().map_or(0, |stripes| stripes.owned.iter().chain(&stripes.shared).map(count).sum())
+    }
+}
+
+/// A number that no other living thread has, if it is below `STRIPES`.
+struct Number(usize);
+
+/// The numbers below `STRIPES` that no thread has.
+static FREE: Mutex<[bool; STRIPES]> = Mutex::new([true; STRIPES]);
+
+impl Number {
+    fn take() -> Self {
+        static OTHERS: AtomicUsize = AtomicUsize::new(0);
+        let mut free = FREE.lock().unwrap_or_else(PoisonError::into_inner);
+        let number = free.iter().position(|free| *free);
+        Self(
+            number
+                .inspect(|number| free[*number] = false)
+                .unwrap_or_else(|| STRIPES + OTHERS.fetch_add(1, Relaxed)),
+        )
+    }
+}
+
+impl Drop for Number {
+    /// Who takes it next sees what this thread has counted: both hold the lock.
+    fn drop(&mut self) {
+        if let Some(free) = FREE.lock().unwrap_or_else(PoisonError::into_inner).get_mut(self.0) {
+            *free = true;
+        }
     }
 }
 
 /// This thread's number.
 #[inline]
-fn stripe() -> usize {
-    static THREADS: AtomicUsize = AtomicUsize::new(0);
+fn number() -> usize {
     thread_local! {
-        static NUMBER: usize = THREADS.fetch_add(1, Relaxed);
+        static NUMBER: Number = Number::take();
     }
-    NUMBER.with(|number| *number)
+    // A thread that is at its end has given its own back.
+    NUMBER.try_with(|number| number.0).unwrap_or(STRIPES)
 }
 
 /// The two books that every event is entered in: the function's and the cache's.

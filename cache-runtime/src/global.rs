@@ -73,19 +73,25 @@ pub fn global() -> Result<Cache, CacheError> {
     current().map(|cache| cache.clone())
 }
 
+#[inline]
 pub(crate) fn current() -> Result<CacheRef, CacheError> {
     if let Ok(cache) = SCOPED.try_with(Cache::clone) {
         return Ok(CacheRef::Owned(cache));
     }
-    if let Some(cache) = GLOBAL.get() {
-        return Ok(CacheRef::Global(cache));
+    match GLOBAL.get() {
+        Some(cache) => Ok(CacheRef::Global(cache)),
+        None => made_now().map(CacheRef::Global),
     }
+}
+
+#[cold]
+fn made_now() -> Result<&'static Cache, CacheError> {
     if let Some(text) = BROKEN.get() {
         return Err(CacheError::Settings(text.clone()));
     }
     let made = Settings::load().and_then(|settings| Cache::builder().settings(&settings).build());
     match made {
-        Ok(cache) => Ok(CacheRef::Global(GLOBAL.get_or_init(|| cache))),
+        Ok(cache) => Ok(GLOBAL.get_or_init(|| cache)),
         Err(problem) => {
             let text = problem.to_string();
             if BROKEN.set(text).is_ok() {

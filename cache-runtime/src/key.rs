@@ -19,37 +19,54 @@ pub(crate) type Identity = [u8; 16];
 
 /// The key of one call, not yet spelled out.
 #[derive(Debug)]
-pub struct Key(Made);
+pub struct Key {
+    /// The canonical encoding of what it is made of.
+    words: Buf,
+    text: Text,
+}
 
-/// What a key is made of.
+/// What its text is.
 #[derive(Debug)]
-enum Made {
-    /// The canonical arguments, to be hashed.
-    Hashed(Buf),
-    /// A text, and the canonical encoding of what it was made of.
-    Explicit(String, Buf),
+enum Text {
+    /// A hash of the words.
+    Hash,
+    Explicit(String),
     Fault(KeyFault),
 }
 
 impl Key {
+    /// Made where it stays: it is too large to be moved about on a near hit.
+    #[allow(clippy::new_without_default)] // there is no key yet
+    #[inline]
+    pub fn new() -> Self {
+        Self { words: Buf::new(), text: Text::Hash }
+    }
+
+    /// To make it with.
+    #[inline]
+    pub(crate) fn maker(&mut self) -> KeyMaker<'_> {
+        KeyMaker(self)
+    }
+
     /// What tells this call from others of its function, and its instances from one another.
+    #[inline]
     pub(crate) fn arguments(&self) -> Option<&[u8]> {
-        match &self.0 {
-            Made::Hashed(words) | Made::Explicit(_, words) => Some(words.as_slice()),
-            Made::Fault(_) => None,
+        match self.text {
+            Text::Hash | Text::Explicit(_) => Some(self.words.as_slice()),
+            Text::Fault(_) => None,
         }
     }
 
     /// Spells it out, without the namespace.
     pub(crate) fn name(self, at: &At) -> Result<NamedKey, KeyFault> {
-        let (text, words) = match self.0 {
-            Made::Hashed(words) => (None, words),
-            Made::Explicit(text, _) if text.is_empty() => return Err(KeyFault::Empty),
-            Made::Explicit(text, words) => (Some(text), words),
-            Made::Fault(fault) => return Err(fault),
+        let text = match self.text {
+            Text::Hash => None,
+            Text::Explicit(text) if text.is_empty() => return Err(KeyFault::Empty),
+            Text::Explicit(text) => Some(text),
+            Text::Fault(fault) => return Err(fault),
         };
         let place = at.place();
-        let hash = blake3::keyed_hash(&place.0, words.as_slice());
+        let hash = blake3::keyed_hash(&place.0, self.words.as_slice());
         let text = text.unwrap_or_else(|| {
             let prefix = match at.site.shape {
                 Shape::Hashed(prefix) => prefix,
@@ -63,8 +80,17 @@ impl Key {
         Ok(NamedKey { text, identity: identity(&hash.as_bytes()[12..28]) })
     }
 
-    fn fault(error: &impl ToString) -> Self {
-        Self(Made::Fault(KeyFault::Argument(error.to_string())))
+    /// The words, of which one may have no place in a key.
+    #[inline]
+    fn encode<A: Serialize + ?Sized>(&mut self, args: &A) {
+        if let Err(error) = canon::encode(args, &mut self.words) {
+            self.fault(&error);
+        }
+    }
+
+    #[cold]
+    fn fault(&mut self, error: &dyn Display) {
+        self.text = Text::Fault(KeyFault::Argument(error.to_string()));
     }
 }
 
@@ -113,25 +139,23 @@ impl std::fmt::Debug for Piece<'_> {
 
 /// Makes the key of one call.
 #[derive(Debug)]
-pub struct KeyMaker;
+pub struct KeyMaker<'k>(&'k mut Key);
 
-impl KeyMaker {
+impl KeyMaker<'_> {
     /// From the kept arguments and the type parameters that count.
-    pub fn hashed<A: Serialize + ?Sized>(self, types: &[&'static str], args: &A) -> Key {
-        let mut words = Buf::new();
+    #[inline]
+    pub fn hashed<A: Serialize + ?Sized>(self, types: &[&'static str], args: &A) {
         for name in types {
-            words.push(&type_digest(name));
+            self.0.words.push(&type_digest(name));
         }
-        match canon::encode(args, &mut words) {
-            Ok(()) => Key(Made::Hashed(words)),
-            Err(error) => Key::fault(&error),
-        }
+        self.0.encode(args);
     }
 
     /// From a template.
-    pub fn template(self, pieces: &[Piece<'_>]) -> Key {
+    pub fn template(self, pieces: &[Piece<'_>]) {
         let Ok(text) = join(pieces) else {
-            return Key::fault(&"its `Display` failed");
+            self.0.fault(&"its `Display` failed");
+            return;
         };
         // `{a}-{b}` gives one text for ("x-y", "z") and ("x", "y-z"): the values one by one tell them apart.
         let values: Vec<String> = pieces
@@ -142,22 +166,19 @@ impl KeyMaker {
                 Piece::Rendered(value) => Some((*value).to_owned()),
             })
             .collect();
-        explicit(text, &values)
+        self.explicit(text, &values);
     }
 
     /// As built by hand.
-    pub fn built(self, key: impl Into<String>) -> Key {
+    pub fn built(self, key: impl Into<String>) {
         let text = key.into();
         let named = text.clone();
-        explicit(text, &named)
+        self.explicit(text, &named);
     }
-}
 
-fn explicit<A: Serialize + ?Sized>(text: String, named: &A) -> Key {
-    let mut words = Buf::new();
-    match canon::encode(named, &mut words) {
-        Ok(()) => Key(Made::Explicit(text, words)),
-        Err(error) => Key::fault(&error),
+    fn explicit<A: Serialize + ?Sized>(self, text: String, named: &A) {
+        self.0.text = Text::Explicit(text);
+        self.0.encode(named);
     }
 }
 

@@ -74,18 +74,30 @@ impl Near {
         }
     }
 
-    /// The value that the function returned for these arguments, in their canonical encoding.
+    /// What `copy` makes of the value that the function returned for these arguments, in their canonical
+    /// encoding. Copies of large values cost as much as all the rest: it is made once, and handed on as it is.
     #[inline]
-    pub(crate) fn get<V: Clone + 'static>(&self, instance: Instance, args: &[u8]) -> Option<V> {
-        self.get_at(Coarse::now(), instance, args)
+    pub(crate) fn get<V: 'static, R>(
+        &self,
+        instance: Instance,
+        args: &[u8],
+        copy: impl FnOnce(&V) -> R,
+    ) -> Option<R> {
+        self.get_at(Coarse::now(), instance, args, copy)
     }
 
     #[inline]
-    fn get_at<V: Clone + 'static>(&self, now: Coarse, instance: Instance, args: &[u8]) -> Option<V> {
+    fn get_at<V: 'static, R>(
+        &self,
+        now: Coarse,
+        instance: Instance,
+        args: &[u8],
+        copy: impl FnOnce(&V) -> R,
+    ) -> Option<R> {
         if !self.pulse.beats(now) {
             return None;
         }
-        self.map.get(instance, args, |entry| now < entry.end && entry.epoch == self.pulse.epoch())
+        self.map.get(instance, args, |entry| now < entry.end && entry.epoch == self.pulse.epoch(), copy)
     }
 
     /// To be taken before a read of this key is sent; what it returns is kept under the ticket.

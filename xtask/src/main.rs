@@ -1,6 +1,7 @@
 //! The project's own commands. They need Rust and a C compiler (for `rusqlite` in an example), and
 //! get what else they need.
 
+mod bench;
 mod install;
 mod run;
 mod servers;
@@ -15,6 +16,7 @@ usage: cargo xtask <command>
 
   test    find or install Redis and Valkey, then run every test: unit, integration, UI and
           documentation tests, and the examples, on the embedded store and on Redis
+  bench   measure one thing beside its peers: `near_hit`; what follows the name are its options
   redis   start a throw-away Redis, print its REDIS_URL, and keep it until Ctrl-C";
 
 fn main() -> ExitCode {
@@ -22,6 +24,7 @@ fn main() -> ExitCode {
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     let done = match words[..] {
         ["test"] => test::all(),
+        ["bench", name, ref options @ ..] => bench::one(name, options),
         ["redis"] => throwaway::until_stopped(),
         _ => Err(USAGE.to_owned()),
     };

@@ -20,7 +20,6 @@ pub(super) enum Scope {
 /// `let call = P::Call::new(..)..;`: a statement of its own, so that no temporary lives across an
 /// await.
 pub(super) fn call(p: &TokenStream, site: &Site, item: &FnItem, scope: Scope) -> TokenStream {
-    let base = base(p, site, item);
     let when = site.when.iter().filter(|_| scope == Scope::Wrapper);
     let key = key(p, site, item, scope);
     let when = when.map(|when| {
@@ -30,15 +29,19 @@ pub(super) fn call(p: &TokenStream, site: &Site, item: &FnItem, scope: Scope) ->
     let (statement, when): (TokenStream, TokenStream) = when.unzip();
     if let (Some(_), Scope::Wrapper) = (&site.near, scope) {
         let returns = returns(item);
+        let look = prepared(&made!(#p::Look), p, site, item);
         return made! {
             #statement
-            #[allow(clippy::used_underscore_binding)]
-            let call = match #p::near::<_, #returns>(#base #when, kind, |make| #key) {
-                ::core::result::Result::Ok(known) => return known,
-                ::core::result::Result::Err(call) => call,
+            #[allow(clippy::match_single_binding, clippy::used_underscore_binding)]
+            let call = match (&#look #when, &mut #p::Key::new()) {
+                (look, key) => match look.known::<_, #returns>(kind, key, |make| #key) {
+                    ::core::option::Option::Some(known) => return known,
+                    ::core::option::Option::None => look.missed(key),
+                },
             };
         };
     }
+    let base = base(p, site, item);
     made! {
         #statement
         #[allow(clippy::used_underscore_binding)]
@@ -48,9 +51,14 @@ pub(super) fn call(p: &TokenStream, site: &Site, item: &FnItem, scope: Scope) ->
 
 /// A call without a key.
 pub(super) fn base(p: &TokenStream, site: &Site, item: &FnItem) -> TokenStream {
+    prepared(&made!(#p::Call), p, site, item)
+}
+
+/// `P::Call` or `P::Look`, of this function in this cache.
+fn prepared(what: &TokenStream, p: &TokenStream, site: &Site, item: &FnItem) -> TokenStream {
     let at = at(p, site, item);
     let cache = &site.cache.iter().collect::<Vec<_>>();
-    made!(#p::Call::new(#at) #(.on(#cache))*)
+    made!(#what::new(#at) #(.on(#cache))*)
 }
 
 /// Where the site stands, as an expression.

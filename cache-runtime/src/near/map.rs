@@ -60,14 +60,15 @@ impl<S: BuildHasher> Map<S> {
         Self { shards: (0..shards).map(|_| ShardedLock::new(shard(most))).collect(), most, seed }
     }
 
-    /// A clone of the value, if there is one of this type and `is_live` says yes.
+    /// What `copy` makes of the value, if there is one of this type and `is_live` says yes.
     #[inline]
-    pub(super) fn get<V: Clone + 'static>(
+    pub(super) fn get<V: 'static, R>(
         &self,
         instance: Instance,
         args: &[u8],
         is_live: impl FnOnce(&Held<dyn Any + Send + Sync>) -> bool,
-    ) -> Option<V> {
+        copy: impl FnOnce(&V) -> R,
+    ) -> Option<R> {
         let sought = Sought { hash: self.hash(instance, args), instance, args };
         let shard = self.shard(sought.hash).read().unwrap_or_else(PoisonError::into_inner);
         let entry = shard.get(&sought)?;
@@ -75,11 +76,11 @@ impl<S: BuildHasher> Map<S> {
             return None;
         }
         if entry.weight <= CLONED_INSIDE {
-            return entry.value.downcast_ref().cloned();
+            return entry.value.downcast_ref().map(copy);
         }
         let entry = Arc::clone(entry);
         drop(shard);
-        entry.value.downcast_ref().cloned()
+        entry.value.downcast_ref().map(copy)
     }
 
     /// Whether an entry of this weight can be put in at all.
@@ -208,7 +209,7 @@ mod tests {
     }
 
     fn get<S: BuildHasher>(map: &Map<S>, instance: Instance, args: &[u8]) -> Option<u64> {
-        map.get(instance, args, |_| true)
+        map.get(instance, args, |_| true, u64::clone)
     }
 
     #[test]
@@ -241,8 +242,8 @@ mod tests {
         map.insert(1, instance(), b"large", held(1_u64, 100_000));
         for args in [b"small", b"large"] {
             assert_eq!(get(&map, instance(), args), Some(1));
-            assert_eq!(map.get::<i64>(instance(), args, |_| true), None);
-            assert_eq!(map.get::<Arc<u64>>(instance(), args, |_| true), None);
+            assert_eq!(map.get(instance(), args, |_| true, i64::clone), None);
+            assert_eq!(map.get(instance(), args, |_| true, Arc::<u64>::clone), None);
         }
     }
 

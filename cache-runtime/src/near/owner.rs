@@ -59,6 +59,24 @@ impl Args {
             Self::Long(bytes) => bytes,
         }
     }
+
+    #[inline]
+    fn is(&self, other: &[u8]) -> bool {
+        match self {
+            Self::Short { .. } => is_same(self.as_slice(), other),
+            Self::Long(bytes) => **bytes == *other,
+        }
+    }
+}
+
+/// `==` of few bytes, without the call that it is for slices.
+#[inline]
+fn is_same(one: &[u8], other: &[u8]) -> bool {
+    let (ones, one_rest) = one.as_chunks::<4>();
+    let (others, other_rest) = other.as_chunks::<4>();
+    one.len() == other.len()
+        && ones.iter().zip(others).all(|(one, other)| one == other)
+        && one_rest.iter().zip(other_rest).all(|(one, other)| one == other)
 }
 
 /// An owner that is looked for, by borrowed bytes.
@@ -71,7 +89,7 @@ pub(super) struct Sought<'a> {
 impl Equivalent<Owner> for Sought<'_> {
     #[inline]
     fn equivalent(&self, owner: &Owner) -> bool {
-        self.hash == owner.tag.hash && self.instance == owner.instance && self.args == owner.args.as_slice()
+        self.hash == owner.tag.hash && self.instance == owner.instance && owner.args.is(self.args)
     }
 }
 

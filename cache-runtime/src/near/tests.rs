@@ -40,7 +40,7 @@ impl Near {
     }
 
     fn read(&self, args: &[u8]) -> Option<u64> {
-        self.get(instance(), args)
+        self.get(instance(), args, u64::clone)
     }
 }
 
@@ -77,7 +77,7 @@ fn a_kept_value_is_a_hit_until_its_key_is_forgotten() {
     near.ticket("k").keep_for(b"a", 1, None);
     near.ticket("other").keep_for(b"b", 2, None);
     assert_eq!((near.read(b"a"), near.read(b"b"), near.read(b"c")), (Some(1), Some(2), None));
-    assert_eq!(near.get::<u64>(other_instance(), b"a"), None);
+    assert_eq!(near.get(other_instance(), b"a", u64::clone), None);
     near.forget(b"k");
     assert_eq!((near.read(b"a"), near.read(b"b")), (None, Some(2)));
     near.check(0);
@@ -178,7 +178,7 @@ fn silence_ends_hits_and_a_heartbeat_counts_from_when_it_was_sent() {
     let start = Coarse::now();
     let line = near.connected(start);
     near.ticket_at(start, "k").keep_for(b"a", 1, None);
-    let at = |time| near.get_at::<u64>(start.after(time), instance(), b"a");
+    let at = |time| near.get_at(start.after(time), instance(), b"a", u64::clone);
     assert_eq!(at(2 * SECOND), Some(1));
     assert_eq!(at(DELTA), None);
     near.alive(line, start.after(2 * SECOND));
@@ -192,7 +192,7 @@ fn a_life_counts_from_before_the_read() {
     let start = Coarse::now();
     near.ticket_at(start, "k").keep_for(b"a", 1, Some(2 * SECOND));
     near.ticket_at(start, "k").keep_for(b"b", 2, None);
-    let at = |args, time| near.get_at::<u64>(start.after(time), instance(), args);
+    let at = |args, time| near.get_at(start.after(time), instance(), args, u64::clone);
     assert_eq!((at(b"a", SECOND), at(b"a", 2 * SECOND)), (Some(1), None));
     assert_eq!(at(b"b", Duration::MAX / 2), None, "the clock's end");
     assert_eq!(at(b"b", 1_000_000 * SECOND), Some(2));
@@ -205,7 +205,7 @@ fn without_tracking_nothing_lives_longer_than_delta() {
     let start = Coarse::now();
     near.ticket_at(start, "k").keep_for(b"a", 1, None);
     near.ticket_at(start, "k").keep_for(b"b", 2, Some(SECOND));
-    let at = |args, time| near.get_at::<u64>(start.after(time), instance(), args);
+    let at = |args, time| near.get_at(start.after(time), instance(), args, u64::clone);
     assert_eq!((at(b"a", 2 * SECOND), at(b"a", DELTA)), (Some(1), None));
     assert_eq!((at(b"b", SECOND / 2), at(b"b", SECOND)), (Some(2), None));
     near.connected(start);
@@ -231,7 +231,7 @@ fn what_is_forgotten_while_its_value_is_cloned_is_not_kept() {
     ];
     for way in ways {
         near.ticket("k").keep(instance(), b"a", &Forgets(Arc::clone(&near), way), 8, None);
-        assert!(near.get::<Forgets>(instance(), b"a").is_none());
+        assert!(near.get(instance(), b"a", Forgets::clone).is_none());
     }
     near.forget_all();
     near.check(0);

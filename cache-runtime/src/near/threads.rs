@@ -57,7 +57,7 @@ impl World {
         let key = random.usize(..KEYS);
         let floor = self.floor[key].load(Ordering::SeqCst);
         let args = [key.to_le_bytes()[0], random.u8(..4)];
-        if let Some(value) = near.get::<Value>(instance(), &args) {
+        if let Some(value) = near.get(instance(), &args, Value::clone) {
             assert!(value.number >= floor, "{} of key {key} after {floor}", value.number);
         }
     }

@@ -179,7 +179,7 @@ impl World {
                 self.state.is_connected = true;
             }
         }
-        self.state.kept = self.near.get(instance(), b"a");
+        self.state.kept = self.near.get(instance(), b"a", u64::clone);
         self.state.clean = std::array::from_fn(|n| self.tickets[n].as_ref().is_some_and(Ticket::is_clean));
     }
 

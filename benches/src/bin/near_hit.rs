@@ -1,0 +1,275 @@
+//! A near hit: the whole decorated call, beside what peers take.
+//!
+//! ```text
+//! cargo xtask bench near_hit [--rounds N] [--json FILE]
+//! ```
+
+use std::hash::Hash;
+use std::hint::black_box;
+use std::sync::Arc;
+use std::time::Duration;
+use std::{env, fs};
+
+use benches::{Candidate, Load, Table, compare, runtime, zipf};
+use cache_aside::{Settings, cache};
+use cached::macros::{cached, concurrent_cached};
+use serde::{Deserialize, Serialize};
+
+const KEYS: usize = 10_000;
+const CALLS: usize = 200_000;
+const HOUR: Duration = Duration::from_secs(3600);
+
+/// A row: its clone allocates twice.
+#[derive(Clone, Serialize, Deserialize)]
+struct User {
+    id: u64,
+    name: String,
+    email: String,
+}
+
+impl User {
+    fn new(id: u64) -> Self {
+        Self { id, name: format!("user number {id:04}"), email: format!("user{id:08}@example.com") }
+    }
+}
+
+/// A kilobyte, which is shared and not cloned.
+#[derive(Serialize, Deserialize)]
+struct Page {
+    words: [[u64; 32]; 4],
+}
+
+impl Page {
+    fn new(id: u64) -> Self {
+        Self { words: [[id; 32]; 4] }
+    }
+}
+
+mod ours {
+    use super::*;
+
+    #[cache(ttl = 3600, near = true)]
+    pub async fn user(id: u64) -> User {
+        User::new(id)
+    }
+
+    #[cache(ttl = 3600, near = true)]
+    pub async fn page(id: u64) -> Arc<Page> {
+        Arc::new(Page::new(id))
+    }
+
+    #[cache(ttl = 3600, near = true)]
+    pub async fn user_named(name: &str) -> User {
+        User::new(name.len() as u64)
+    }
+
+    #[cache(ttl = 3600, near = true)]
+    pub async fn page_named(name: &str) -> Arc<Page> {
+        Arc::new(Page::new(name.len() as u64))
+    }
+
+    #[cache(ttl = 3600, near = true)]
+    pub async fn user_of(tenant: &str, id: u64, deleted: bool) -> User {
+        User::new(id + u64::from(deleted) + tenant.len() as u64)
+    }
+}
+
+/// `cached`, with a lock for each shard.
+mod sharded {
+    use super::*;
+
+    #[concurrent_cached(ttl_secs = 3600)]
+    pub async fn user(id: u64) -> User {
+        User::new(id)
+    }
+
+    #[concurrent_cached(ttl_secs = 3600)]
+    pub async fn page(id: u64) -> Arc<Page> {
+        Arc::new(Page::new(id))
+    }
+
+    #[concurrent_cached(ttl_secs = 3600)]
+    pub async fn user_named(name: String) -> User {
+        User::new(name.len() as u64)
+    }
+
+    #[concurrent_cached(ttl_secs = 3600)]
+    pub async fn page_named(name: String) -> Arc<Page> {
+        Arc::new(Page::new(name.len() as u64))
+    }
+
+    #[concurrent_cached(ttl_secs = 3600)]
+    pub async fn user_of(tenant: String, id: u64, deleted: bool) -> User {
+        User::new(id + u64::from(deleted) + tenant.len() as u64)
+    }
+}
+
+/// `cached`, with one lock.
+mod locked {
+    use super::*;
+
+    #[cached(ttl_secs = 3600)]
+    pub async fn user(id: u64) -> User {
+        User::new(id)
+    }
+
+    #[cached(ttl_secs = 3600)]
+    pub async fn page(id: u64) -> Arc<Page> {
+        Arc::new(Page::new(id))
+    }
+
+    #[cached(ttl_secs = 3600)]
+    pub async fn user_named(name: String) -> User {
+        User::new(name.len() as u64)
+    }
+
+    #[cached(ttl_secs = 3600)]
+    pub async fn page_named(name: String) -> Arc<Page> {
+        Arc::new(Page::new(name.len() as u64))
+    }
+
+    #[cached(ttl_secs = 3600)]
+    pub async fn user_of(tenant: String, id: u64, deleted: bool) -> User {
+        User::new(id + u64::from(deleted) + tenant.len() as u64)
+    }
+}
+
+/// A function, called for every number.
+macro_rules! calls {
+    ($name:expr, |$n:ident| $call:expr) => {
+        Candidate::new($name, move |runtime, numbers| {
+            runtime.block_on(async {
+                for $n in numbers {
+                    let $n = black_box(*$n);
+                    black_box($call.await);
+                }
+            });
+        })
+    };
+}
+
+/// A bare map, asked for every number.
+macro_rules! gets {
+    ($name:expr, |$n:ident| $get:expr) => {
+        Candidate::new($name, move |_, numbers| {
+            for $n in numbers {
+                let $n = black_box(*$n);
+                black_box($get.expect("it is there"));
+            }
+        })
+    };
+}
+
+/// The bare maps, which have the same values under keys that are made before.
+fn filled<K, V>(
+    keys: impl Iterator<Item = K>,
+    value: impl Fn(u64) -> V,
+) -> (quick_cache::sync::Cache<K, V>, moka::sync::Cache<K, V>)
+where
+    K: Eq + Hash + Clone + Send + Sync + 'static,
+    V: Clone + Send + Sync + 'static,
+{
+    let quick = quick_cache::sync::Cache::new(2 * KEYS);
+    let moka = moka::sync::Cache::builder().max_capacity(2 * KEYS as u64).time_to_live(HOUR).build();
+    for (key, n) in keys.zip(0..) {
+        quick.insert(key.clone(), value(n));
+        moka.insert(key, value(n));
+    }
+    (quick, moka)
+}
+
+type Group = (&'static str, Vec<Candidate>);
+
+const OURS: &str = "#[cache(near = true)]";
+const SHARDED: &str = "cached: #[concurrent_cached]";
+const LOCKED: &str = "cached: #[cached]";
+const QUICK: &str = "quick_cache, no TTL, bare get";
+const MOKA: &str = "moka::sync, bare get";
+
+fn by_id() -> [Group; 2] {
+    let (quick, moka) = filled(0..KEYS as u64, User::new);
+    let users = vec![
+        calls!(OURS, |n| ours::user(n as u64)),
+        calls!(SHARDED, |n| sharded::user(n as u64)),
+        calls!(LOCKED, |n| locked::user(n as u64)),
+        gets!(QUICK, |n| quick.get(&(n as u64))),
+        gets!(MOKA, |n| moka.get(&(n as u64))),
+    ];
+    let (quick, moka) = filled(0..KEYS as u64, |n| Arc::new(Page::new(n)));
+    let pages = vec![
+        calls!(OURS, |n| ours::page(n as u64)),
+        calls!(SHARDED, |n| sharded::page(n as u64)),
+        calls!(LOCKED, |n| locked::page(n as u64)),
+        gets!(QUICK, |n| quick.get(&(n as u64))),
+        gets!(MOKA, |n| moka.get(&(n as u64))),
+    ];
+    [("u64 -> User", users), ("u64 -> Arc<Page>", pages)]
+}
+
+/// Who has a `&str` makes a `String` of it for `cached`.
+fn by_name() -> [Group; 3] {
+    let names: &'static [String] =
+        (0..KEYS).map(|n| format!("name-of-user-{n:04}")).collect::<Vec<_>>().leak();
+    let (quick, moka) = filled(names.iter().cloned(), User::new);
+    let users = vec![
+        calls!(OURS, |n| ours::user_named(&names[n])),
+        calls!(SHARDED, |n| sharded::user_named(names[n].clone())),
+        calls!(LOCKED, |n| locked::user_named(names[n].clone())),
+        gets!(QUICK, |n| quick.get(&names[n])),
+        gets!(MOKA, |n| moka.get(&names[n])),
+    ];
+    let (quick, moka) = filled(names.iter().cloned(), |n| Arc::new(Page::new(n)));
+    let pages = vec![
+        calls!(OURS, |n| ours::page_named(&names[n])),
+        calls!(SHARDED, |n| sharded::page_named(names[n].clone())),
+        calls!(LOCKED, |n| locked::page_named(names[n].clone())),
+        gets!(QUICK, |n| quick.get(&names[n])),
+        gets!(MOKA, |n| moka.get(&names[n])),
+    ];
+    let (tenant, keys) = ("acme", (0..KEYS as u64).map(|n| ("acme".to_owned(), n, false)));
+    let (quick, moka) = filled(keys, User::new);
+    let of_tenant = vec![
+        calls!(OURS, |n| ours::user_of(tenant, n as u64, false)),
+        calls!(SHARDED, |n| sharded::user_of(tenant.to_owned(), n as u64, false)),
+        calls!(LOCKED, |n| locked::user_of(tenant.to_owned(), n as u64, false)),
+        gets!(QUICK, |n| quick.get(&(tenant.to_owned(), n as u64, false))),
+        gets!(MOKA, |n| moka.get(&(tenant.to_owned(), n as u64, false))),
+    ];
+    [("&str -> User", users), ("&str -> Arc<Page>", pages), ("&str, u64, bool -> User", of_tenant)]
+}
+
+/// One key and ten thousand, on one thread and on two.
+fn loads() -> Vec<Load> {
+    let hot = || vec![77; CALLS];
+    let zipf = |seed| zipf(seed, KEYS, CALLS);
+    vec![
+        Load { name: "zipf 1t", work: vec![zipf(1)] },
+        Load { name: "zipf 2t", work: vec![zipf(1), zipf(2)] },
+        Load { name: "hot 1t", work: vec![hot()] },
+        Load { name: "hot 2t", work: vec![hot(), hot()] },
+    ]
+}
+
+fn main() {
+    let words: Vec<String> = env::args().collect();
+    let option = |name| words.iter().position(|word| word == name).and_then(|at| words.get(at + 1));
+    let rounds = option("--rounds").map_or(21, |rounds| rounds.parse().expect("--rounds N"));
+    // The embedded store: what is behind a near hit makes no difference to it.
+    runtime().block_on(cache_aside::init(Settings::from_vars([("", ""); 0]).unwrap())).unwrap();
+    let loads = loads();
+    let mut tables: Vec<Table> = Vec::new();
+    for (title, candidates) in by_id().into_iter().chain(by_name()) {
+        let all: Vec<usize> = (0..KEYS).collect();
+        for candidate in &candidates {
+            // Loaded, then read, then near.
+            (0..2).for_each(|_| candidate.run(&runtime(), &all));
+        }
+        let table = compare(title, &candidates, &loads, rounds);
+        println!("{table}");
+        tables.push(table);
+    }
+    println!("ns per call and thread (times those of the first row); allocations per call\n");
+    if let Some(file) = option("--json") {
+        fs::write(file, serde_json::to_vec_pretty(&tables).unwrap()).expect("--json FILE");
+    }
+}
