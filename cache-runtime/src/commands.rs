@@ -196,11 +196,7 @@ impl<'a> Commands<'a> {
                 Self::within(&mut self.left, core, |left| Box::pin(read_near(self.cache, &self.ask, left)));
             if let Ok((there, Some(ticket))) = read.await {
                 if Sight::of_aged(there, &self.ask, core).loader() == Some(theirs) {
-                    let longest = clock::sleep_jittered(no_longer(core.options.poll.1));
-                    tokio::select! {
-                        () = longest => {}
-                        () = ticket.until_forgotten() => {}
-                    }
+                    let _ = clock::timeout(no_longer(core.options.poll.1), ticket.until_forgotten()).await;
                 }
                 return;
             }
