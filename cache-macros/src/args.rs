@@ -210,7 +210,7 @@ mod tests {
             (quote!(stale_if_error = true), "whole seconds"),
             (quote!(timeout = limit(id)), "takes a fixed time: write `timeout = \"2s\"`"),
             (quote!(timeout = "2"), "no unit"),
-            (quote!(near = 5), "unknown option `near`"),
+            (quote!(near = 5), "write `near = true`"),
         ] {
             let shown = tokens.to_string();
             let (_, errors) = parse(tokens);
