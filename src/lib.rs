@@ -7,8 +7,8 @@ pub use cache_macros::cache;
 #[doc(inline)]
 pub use cache_macros::cache_invalidate;
 pub use cache_runtime::{
-    Builder, Cache, CacheError, CacheManager, Expiry, RedisConnection, Settings, Stats, Ttl, close_redis,
-    get_redis, global, init, redis,
+    Builder, Cache, CacheError, CacheManager, Expiry, Invalidations, RedisConnection, Settings, Stats, Ttl,
+    close_redis, deferred, get_redis, global, init, redis,
 };
 
 #[doc = include_str!("../docs/cache.md")]

@@ -6,8 +6,9 @@ use crate::item::FnItem;
 use crate::list::{Slot, each, option_name, value};
 use crate::site::{Part, Results, fill};
 use crate::template::Template;
-use crate::values::{one_of, text};
+use crate::values::{Fixed, fixed, one_of, text};
 use proc_macro2::{Span, TokenStream};
+use std::time::Duration;
 use syn::ext::IdentExt;
 use syn::{Expr, Ident, LitStr, Path, Token};
 
@@ -17,6 +18,7 @@ pub(crate) struct InvalidateArgs {
     targets: Vec<LitStr>,
     on: Option<Arg<On>>,
     cache: Option<Arg<Expr>>,
+    fence: Option<Arg<Fixed>>,
     krate: Option<Arg<Path>>,
     broken: bool,
 }
@@ -33,14 +35,29 @@ pub(crate) struct Invalidation {
     pub(crate) krate: Option<Path>,
     pub(crate) on: On,
     pub(crate) cache: Option<Expr>,
+    pub(crate) fence: Option<Duration>,
     /// Patterns over the arguments.
     pub(crate) before: Vec<Vec<Part>>,
     /// Patterns that need the result too.
     pub(crate) after: Vec<Vec<Part>>,
 }
 
-const OPTIONS: [(&str, &str); 3] =
-    [("on", "on = \"always\""), ("cache", "cache = &self.cache"), ("crate", "crate = ::cache_aside")];
+const OPTIONS: [(&str, &str); 4] = [
+    ("on", "on = \"always\""),
+    ("fence", "fence = \"10s\""),
+    ("cache", "cache = &self.cache"),
+    ("crate", "crate = ::cache_aside"),
+];
+
+/// What a glob gives a meaning, in the text of a target; in values it is escaped.
+const GLOB: [char; 4] = ['*', '?', '[', '\\'];
+
+const ZERO_FENCE: &str =
+    "zero `fence` keeps nobody out: write more than a write ever takes, such as `fence = \"10s\"`";
+const FENCED_GLOB: &str = "`fence` needs keys: which ones a glob fits isn't known before the body runs; write \
+     the key, or put this target into another `#[cache_invalidate]` without `fence`";
+const FENCED_VALUE: &str = "`fence` needs keys before the body runs, and `value` is known after it: put this target \
+     into another `#[cache_invalidate]` without `fence`";
 
 impl InvalidateArgs {
     pub(crate) fn parse(tokens: TokenStream, errors: &mut Errors) -> Self {
@@ -60,6 +77,13 @@ impl InvalidateArgs {
                     let expr = value(&name, input, &OPTIONS)?;
                     slot.set_once(&mut args.on, one_of(&expr, [("ok", On::Ok), ("always", On::Always)])?);
                 }
+                "fence" => {
+                    let life = fixed(value(&name, input, &OPTIONS)?, "fence", "10s")?;
+                    if life.time.is_zero() {
+                        slot.errors.span(life.span, ZERO_FENCE);
+                    }
+                    slot.set_once(&mut args.fence, life);
+                }
                 "cache" => slot.set_once(&mut args.cache, value(&name, input, &OPTIONS)?),
                 _ => slot.set_once(&mut args.krate, value(&name, input, &OPTIONS)?),
             }
@@ -78,7 +102,17 @@ impl Invalidation {
                 "`#[cache_invalidate]` needs a target: write `#[cache_invalidate(\"user:*\")]`",
             );
         }
-        let targets = args.targets.iter().filter_map(|literal| target(literal, item, errors));
+        let is_fenced = args.fence.is_some();
+        let targets = args.targets.iter().filter_map(|literal| {
+            let parts = target(literal, item, errors)?;
+            let is_glob = |part: &Part| matches!(part, Part::Text(text) if text.contains(GLOB));
+            if is_fenced && parts.iter().any(|part| matches!(part, Part::Result { .. })) {
+                errors.at(literal, FENCED_VALUE);
+            } else if is_fenced && parts.iter().any(is_glob) {
+                errors.at(literal, FENCED_GLOB);
+            }
+            Some(parts)
+        });
         let (after, before) = targets
             .collect::<Vec<_>>()
             .into_iter()
@@ -87,6 +121,7 @@ impl Invalidation {
             krate: args.krate.map(|arg| arg.value),
             on: args.on.map_or(On::Ok, |arg| arg.value),
             cache: args.cache.map(|arg| arg.value),
+            fence: args.fence.map(|arg| arg.value.time),
             before,
             after,
         }
@@ -141,6 +176,10 @@ mod tests {
             (quote!("a", on = "err"), "`\"always\"`"),
             (quote!("a", tags = ["a"]), "unknown option `tags`"),
             (quote!(get_user(id)), "pattern in quotes"),
+            (quote!("a:*", fence = "10s"), "needs keys: which ones a glob"),
+            (quote!("a:{value}", fence = 10), "known after it"),
+            (quote!("a", fence = 0), "keeps nobody out"),
+            (quote!("a", fence = LONG), "takes a fixed time"),
             (quote!("a", on = ), "write `on = \"always\"`"),
             (quote!("a", on = "ok", on = "ok"), "given twice"),
             (quote!("{id}{value}"), "write `{id}:{value}`"),

@@ -53,7 +53,7 @@ where
     J: FnOnce(&K::Value) -> Fate + Send + 'static,
 {
     let refresh = take_refresh(call.at.site);
-    let Some((cache, ask)) = call.open::<K::Value>() else { return here(args).await };
+    let Some((cache, ask)) = call.open::<K::Value>(refresh) else { return here(args).await };
     let mut pass = Pass::new(&cache, ask, refresh);
     let mut lead = match enter(&mut pass, &call.near).await {
         Entered::Value(value, hit) => {

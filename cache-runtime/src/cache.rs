@@ -11,12 +11,13 @@ use crate::builder::{Builder, Options};
 use crate::call::through;
 use crate::close::Far;
 use crate::codec;
+use crate::deferred;
 use crate::error::CacheError;
 use crate::events::Stats;
 use crate::key::by_hand;
 use crate::policy::{Fate, Life, SingleFlight, Ttl};
 use crate::record;
-use crate::recovery::Kept;
+use crate::recovery::{Kept, Target};
 use crate::shared::Core;
 use crate::sight::Ask;
 use crate::site::fingerprint;
@@ -87,6 +88,9 @@ impl Cache {
     /// As [`Cache`] says.
     pub async fn get<T: DeserializeOwned>(&self, key: &str) -> Result<Option<T>, CacheError> {
         let key = self.core.full(key.to_owned())?;
+        if deferred::is_gone(self, &key) {
+            return Ok(self.core.decode(&key, None));
+        }
         let mut bytes = self.core.timed(self.core.store.get(&key)).await?;
         if bytes.as_ref().is_some_and(|bytes| !record::grace(bytes).is_zero()) {
             let key = std::slice::from_ref(&key);
@@ -113,12 +117,16 @@ impl Cache {
         }
     }
 
-    /// Removes the key; true if there was a value.
+    /// Removes the key; true if there was a value. Inside [`deferred`](crate::deferred()) that waits for the
+    /// commit, and the answer is false.
     ///
     /// # Errors
     /// As [`Cache`] says.
     pub async fn delete(&self, key: &str) -> Result<bool, CacheError> {
         let key = self.core.full(key.to_owned())?;
+        if deferred::collect(self, || (Target::Key(key.clone()), None)) {
+            return Ok(false);
+        }
         self.core.books(None).count(|book| &book.invalidations);
         self.core.invalidate_key(&key).await
     }
@@ -188,20 +196,27 @@ impl Cache {
     /// As [`Cache`] says.
     pub async fn ttl(&self, key: &str) -> Result<Expiry, CacheError> {
         let key = self.core.full(key.to_owned())?;
+        if deferred::is_gone(self, &key) {
+            return Ok(Expiry::Missing);
+        }
         Ok(self.core.timed(self.core.store.expiry(&key)).await?)
     }
 
     /// Removes every key that fits the glob (`*`, `?`, `[a-z]`, `\` before what is meant literally),
     /// as Redis means them; how many there were. It never leaves the namespace.
     ///
-    /// The cost grows with the number of keys in the store.
+    /// The cost grows with the number of keys in the store. Inside [`deferred`](crate::deferred()) that
+    /// waits for the commit, and the answer is 0.
     ///
     /// # Errors
     /// As [`Cache`] says.
     pub async fn delete_pattern(&self, glob: &str) -> Result<u64, CacheError> {
+        let glob = self.core.full_glob(if glob.is_empty() { "*" } else { glob });
+        if deferred::collect(self, || (Target::Glob(glob.clone()), None)) {
+            return Ok(0);
+        }
         self.core.books(None).count(|book| &book.invalidations);
-        let glob = if glob.is_empty() { "*" } else { glob };
-        self.core.invalidate_glob(&self.core.full_glob(glob)).await
+        self.core.invalidate_glob(&glob).await
     }
 
     /// The values of these keys, in their order, in one round trip; two if there are values of functions
@@ -216,7 +231,8 @@ impl Cache {
         let keys: Vec<String> =
             keys.iter().map(|key| self.core.full(key.as_ref().to_owned())).collect::<Result<_, _>>()?;
         let found = self.core.fresh(&keys).await?;
-        Ok(keys.iter().zip(found).map(|(key, bytes)| self.core.decode(key, bytes)).collect())
+        let there = |key: &str, bytes| if deferred::is_gone(self, key) { None } else { bytes };
+        Ok(keys.iter().zip(found).map(|(key, bytes)| self.core.decode(key, there(key, bytes))).collect())
     }
 
     /// Stores these values in one round trip.
@@ -261,6 +277,10 @@ impl Cache {
         F: Future<Output = T>,
     {
         let ask = self.ask::<T>(key)?;
+        if deferred::is_inside() {
+            self.core.books(None).count(|book| &book.bypassed);
+            return Ok(load().await);
+        }
         Ok(through::<OfPlain, T, _, _, _>(self, ask, &Far, false, load, fate(ttl)).await)
     }
 
@@ -284,7 +304,8 @@ impl Cache {
         L: FnOnce() -> F,
         F: Future<Output = Result<T, E>>,
     {
-        let Ok(ask) = self.ask::<T>(key) else {
+        let ask = self.ask::<T>(key).ok().filter(|_| !deferred::is_inside());
+        let Some(ask) = ask else {
             self.core.books(None).count(|book| &book.bypassed);
             return load().await;
         };

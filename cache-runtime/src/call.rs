@@ -17,6 +17,7 @@ use crate::cache::Cache;
 use crate::close::{Far, Nearness};
 use crate::codec;
 use crate::commands::Commands;
+use crate::deferred;
 use crate::engine::{Pass, Step};
 use crate::error::CacheError;
 use crate::events::Stats;
@@ -100,8 +101,17 @@ impl<N> Call<N> {
         })
     }
 
+    /// A glob that covers the key and all that are made like it.
+    fn cover(&self, cache: &Cache) -> Option<String> {
+        let glob = key::all_of(&self.at);
+        (!glob.starts_with('*')).then(|| cache.core().full_glob(&glob))
+    }
+
     /// The cache and the question, or nothing: the call goes past the cache.
-    pub(crate) fn open<V>(&self) -> Option<(CacheRef, Ask)> {
+    ///
+    /// Inside a transaction all do. What a refresh would store isn't committed yet, so later the entry
+    /// is forgotten.
+    pub(crate) fn open<V>(&self, refresh: bool) -> Option<(CacheRef, Ask)> {
         if !self.when {
             return None;
         }
@@ -112,6 +122,13 @@ impl<N> Call<N> {
             return None;
         };
         match self.ask::<V>(&cache) {
+            Ok(ask) if deferred::is_inside() => {
+                cache.core().books(Some(site)).count(|book| &book.bypassed);
+                if refresh {
+                    deferred::collect(&cache, || (Target::Key(ask.key), self.cover(&cache)));
+                }
+                None
+            }
             Ok(ask) => Some((cache, ask)),
             Err(error) => {
                 cache.core().books(Some(site)).count(|book| &book.bypassed);
@@ -136,7 +153,7 @@ where
     J: FnOnce(&K::Value) -> Fate,
 {
     let refresh = take_refresh(call.at.site);
-    match call.open::<K::Value>() {
+    match call.open::<K::Value>(refresh) {
         None => load().await,
         Some((cache, ask)) => through::<K, R, L, F, J>(&cache, ask, &call.near, refresh, load, judge).await,
     }
@@ -188,7 +205,7 @@ where
     J: FnOnce(&K::Value) -> Fate,
 {
     let refresh = take_refresh(call.at.site);
-    let Some((cache, ask)) = call.open::<K::Value>() else { return load().await };
+    let Some((cache, ask)) = call.open::<K::Value>(refresh) else { return load().await };
     let mut pass = Pass::new(&cache, ask, refresh);
     match enter(&mut pass, &call.near).await {
         Entered::Value(value, _) => K::join(Ok(value)),
@@ -263,19 +280,22 @@ where
 pub async fn clear(call: Call) -> Result<bool, CacheError> {
     let cache = call.cache()?;
     let key = cache.core().full(call.named()?.text)?;
+    if deferred::collect(&cache, || (Target::Key(key.clone()), call.cover(&cache))) {
+        return Ok(false);
+    }
     cache.core().books(Some(call.at.site)).count(|book| &book.invalidations);
     let core = cache.core();
     // It may not be lost; it is kept, and its caller is told that it isn't done yet.
-    let cover = || {
-        Some(key::all_of(&call.at)).filter(|glob| !glob.starts_with('*')).map(|glob| core.full_glob(&glob))
-    };
-    core.invalidate_key(&key).await.inspect_err(|_| core.keep(Target::Key(key.clone()), cover()))
+    core.invalidate_key(&key).await.inspect_err(|_| core.keep(Target::Key(key.clone()), call.cover(&cache)))
 }
 
 /// Forgets every entry of the function.
 pub async fn clear_all(call: Call) -> Result<(), CacheError> {
     let cache = call.cache()?;
     let glob = cache.core().full_glob(&key::all_of(&call.at));
+    if deferred::collect(&cache, || (Target::Glob(glob.clone()), None)) {
+        return Ok(());
+    }
     cache.core().books(Some(call.at.site)).count(|book| &book.invalidations);
     let core = cache.core();
     core.invalidate_glob(&glob).await.inspect_err(|_| core.keep(Target::Glob(glob.clone()), None)).map(drop)
@@ -299,6 +319,9 @@ where
 {
     let cache = call.cache()?;
     let commands = Commands::new(&cache, call.ask::<K::Value>(&cache)?);
+    if deferred::is_inside() {
+        return Ok(None);
+    }
     let Some(hit) = commands.peek().await? else { return Ok(None) };
     Ok(codec::decode(&hit.payload, hit.is_none).ok().map(|value| K::join(Ok(value))))
 }
@@ -313,6 +336,9 @@ where
 {
     let cache = call.cache()?;
     let (core, ask) = (cache.core(), call.ask::<K::Value>(&cache)?);
+    if deferred::collect(&cache, || (Target::Key(ask.key.clone()), call.cover(&cache))) {
+        return Ok(());
+    }
     let (site, is_none) = (call.at.site, codec::is_none(value));
     // The rules are asked about what readers will get: a value that doesn't decode isn't stored.
     let mut payload = Vec::new();

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use crate::cache::Cache;
 use crate::call::{Call, is_refresh};
+use crate::deferred;
 use crate::global;
 use crate::key::{Key, KeyMaker};
 use crate::lent::OfCarried;
@@ -158,7 +159,7 @@ impl<'c> Look<'c> {
         }
         build(key.maker());
         let args = key.arguments()?;
-        if is_refresh(self.at.site) {
+        if is_refresh(self.at.site) || deferred::is_inside() {
             return None;
         }
         let copy = |value: &K::Value| K::join(Ok(value.clone()));

@@ -252,7 +252,8 @@ impl<'a> Commands<'a> {
             let found = core.timed(core.store.get(key)).await?.map(record::read);
             let copy = record.clone();
             let done = match (found, life) {
-                (Some(Found::Newer), _) => return Ok(false),
+                // Whoever has fenced it is about to write what this value may be older than.
+                (Some(Found::Newer | Found::Fence), _) => return Ok(false),
                 (Some(Found::Value(there)), _) if self.is_newer(&there) => return Ok(false),
                 (
                     Some(
@@ -265,7 +266,7 @@ impl<'a> Commands<'a> {
                 ) => core.timed(core.store.swap(key, prefix, copy, life)).await?,
                 (None, Some(life)) => core.timed(core.store.acquire(key, copy, life)).await?.is_none(),
                 // Nothing to compare with.
-                (Some(Found::Fence | Found::Plain(_)) | None, _) => {
+                (Some(Found::Plain(_)) | None, _) => {
                     core.timed(core.store.set(key, copy, life)).await?;
                     true
                 }

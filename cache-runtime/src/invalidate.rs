@@ -3,15 +3,17 @@
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use tracing::{debug, warn};
 
 use crate::background;
 use crate::cache::Cache;
+use crate::deferred;
 use crate::error::CacheError;
 use crate::global;
 use crate::key::{self, Piece};
-use crate::record;
+use crate::record::{self, Prefix};
 use crate::recovery::Target as Full;
 use crate::shared::Core;
 use crate::site;
@@ -25,6 +27,8 @@ struct Target {
     is_glob: bool,
     /// The template with `*` for each value: what it is known by in warnings.
     shape: String,
+    /// What a fence is known by that was put up for it, or may have been.
+    token: Option<Prefix>,
 }
 
 /// Whether an `Err` of the writer invalidates too.
@@ -43,6 +47,7 @@ pub struct Plan {
     on: On,
     cache: Option<Cache>,
     targets: Vec<Target>,
+    fence: Option<Duration>,
     armed: bool,
     in_background: bool,
 }
@@ -50,7 +55,7 @@ pub struct Plan {
 impl Plan {
     /// Nothing yet.
     pub fn new(on: On) -> Self {
-        Self { on, cache: None, targets: Vec::new(), armed: false, in_background: false }
+        Self { on, cache: None, targets: Vec::new(), fence: None, armed: false, in_background: false }
     }
 
     /// In this cache instead of the global one.
@@ -60,13 +65,22 @@ impl Plan {
         self
     }
 
+    /// Fences the keys for so long before the body runs.
+    #[must_use]
+    pub fn fence(mut self, life: Duration) -> Self {
+        self.fence = Some(life);
+        self
+    }
+
     /// Adds a key, or a glob if the text of the template holds one. Values never make a glob.
     #[must_use]
     pub fn pattern(mut self, pieces: &[Piece<'_>]) -> Self {
         let shape =
             pieces.iter().map(|piece| if let Piece::Text(text) = piece { text } else { "*" }).collect();
         match key::join(pieces) {
-            Ok(text) => self.targets.push(Target { is_glob: store::has_meta(&text), text, shape }),
+            Ok(text) => {
+                self.targets.push(Target { is_glob: store::has_meta(&text), text, shape, token: None });
+            }
             Err(_) => warn!(target: "cache_aside", "a `Display` failed: an invalidation is lost"),
         }
         self
@@ -76,13 +90,36 @@ impl Plan {
         self.cache.clone().or_else(|| global::global().ok())
     }
 
+    /// Puts up the fences. Where that fails, the key is as one without: it is invalidated after the body.
+    async fn raise(&mut self) {
+        let (Some(cache), Some(life)) = (self.cache(), self.fence) else { return };
+        for target in &mut self.targets {
+            let Ok(key) = cache.core().full(target.text.clone()) else { continue };
+            let token = record::fresh(record::Kind::Fence);
+            target.token = Some(token);
+            if let Err(error) = cache.core().raise(&key, token, life).await {
+                warn!(target: "cache_aside", key, %error, "a fence can't be put up: if the writer is killed, its invalidation is lost");
+            }
+        }
+    }
+
+    /// Inside a transaction it waits for the commit.
+    fn defer(&mut self, cache: &Cache) {
+        self.targets.retain(|target| !cache.core().is_deferred(cache, target));
+    }
+
     /// Carries it out.
     ///
     /// Cancel safe: what isn't done yet goes on in the background.
     async fn carry_out(mut self) {
+        if self.targets.is_empty() {
+            self.armed = false;
+            return;
+        }
         let cache = self.cache();
         self.armed = cache.is_some();
         if let Some(cache) = cache {
+            self.defer(&cache);
             while let Some(target) = self.targets.last().cloned() {
                 cache.core().forget(&target).await;
                 self.targets.pop();
@@ -95,17 +132,23 @@ impl Plan {
 impl Drop for Plan {
     fn drop(&mut self) {
         if !self.armed {
+            self.targets.retain(Target::is_fenced);
+        }
+        if self.targets.is_empty() {
             return;
         }
         // The scope of the caller ends with it, so its cache is found now.
-        let (Some(cache), targets) = (self.cache(), std::mem::take(&mut self.targets)) else { return };
+        let Some(cache) = self.cache() else { return };
+        self.defer(&cache);
+        let targets = std::mem::take(&mut self.targets);
         if self.in_background {
             // The runtime is ending; the next one that uses the store carries it out first.
             for target in targets {
                 cache.core().keep_target(&target);
             }
         } else if !targets.is_empty() {
-            let rest = Self { on: self.on, cache: Some(cache), targets, armed: true, in_background: true };
+            let rest =
+                Self { cache: Some(cache), targets, armed: true, in_background: true, ..Self::new(self.on) };
             background::run(rest.carry_out());
         }
     }
@@ -120,23 +163,59 @@ where
     F: Future<Output = R>,
     A: FnOnce(Plan, &K::Value) -> Plan,
 {
+    if plan.fence.is_some() {
+        // Cancel: the fences that may be up are taken away.
+        Box::pin(plan.raise()).await;
+    }
     plan.armed = true;
     // Cancel, panic: the plan's `Drop`.
     let returned = K::split(body.await);
     match &returned {
         Ok(value) => after(plan, value).carry_out().await,
         Err(_) if plan.on == On::Always => plan.carry_out().await,
-        Err(_) => plan.armed = false,
+        Err(_) => {
+            plan.targets.retain(Target::is_fenced);
+            plan.carry_out().await;
+        }
     }
     K::join(returned)
 }
 
+impl Target {
+    fn is_fenced(&self) -> bool {
+        self.token.is_some()
+    }
+}
+
 impl Core {
+    /// Fences a full key for so long.
+    async fn raise(&self, key: &str, token: Prefix, life: Duration) -> Result<(), CacheError> {
+        self.timed(self.store.fence(key, token, life)).await?;
+        debug!(target: "cache_aside", key, ?life, "fenced");
+        Ok(())
+    }
+
+    /// Takes the fence of this token away from a full key, and forgets what else stands there.
+    pub(crate) async fn unfence(&self, key: &str, token: Prefix) -> Result<(), CacheError> {
+        self.timed(self.store.unfence(key, token)).await?;
+        debug!(target: "cache_aside", key, "invalidated, and unfenced");
+        Ok(())
+    }
+
     /// Forgets what stands under a full key; true if it was a value.
     pub(crate) async fn invalidate_key(&self, key: &str) -> Result<bool, CacheError> {
         let was = self.timed(self.store.remove(key)).await?;
         debug!(target: "cache_aside", key, "invalidated");
         Ok(was.is_some_and(|bytes| record::is_value(&bytes)))
+    }
+
+    /// Forgets what stands under full keys.
+    pub(crate) async fn invalidate_keys(&self, keys: &[String]) -> Result<u64, CacheError> {
+        let count = self.timed(self.store.remove_many(keys)).await?;
+        for key in keys {
+            debug!(target: "cache_aside", key, "invalidated");
+        }
+        Ok(count)
     }
 
     /// Forgets every key that fits a full glob.
@@ -150,13 +229,10 @@ impl Core {
         self.books(None).count(|book| &book.invalidations);
         let Some(full) = self.full_target(target) else { return };
         let done = match &full {
-            Full::Key(key) => {
-                let removed = self.timed(self.store.remove_many(std::slice::from_ref(key))).await;
-                removed
-                    .inspect(|_| debug!(target: "cache_aside", key, "invalidated"))
-                    .map_err(CacheError::from)
-            }
+            Full::Key(key) => self.invalidate_keys(std::slice::from_ref(key)).await,
             Full::Glob(glob) => self.invalidate_glob(glob).await,
+            // It was there, or its entry was forgotten when it was put up.
+            Full::Fenced(key, token) => self.unfence(key, *token).await.map(|()| 1),
         };
         match done {
             Ok(0) => warn_if_unknown(&target.shape),
@@ -175,13 +251,20 @@ impl Core {
         if target.is_glob {
             return Some(Full::Glob(self.full_glob(&target.text)));
         }
-        self.full(target.text.clone()).ok().map(Full::Key)
+        let key = self.full(target.text.clone()).ok()?;
+        Some(target.token.map_or_else(|| Full::Key(key.clone()), |token| Full::Fenced(key.clone(), token)))
     }
 
     /// A glob that covers the target's key and all of its template.
     fn cover(&self, target: &Target) -> Option<String> {
         let begins_with_text = !target.shape.starts_with('*');
         begins_with_text.then(|| self.full_glob(&target.shape))
+    }
+
+    /// Whether a transaction has noted it.
+    fn is_deferred(&self, cache: &Cache, target: &Target) -> bool {
+        let Some(full) = self.full_target(target) else { return false };
+        deferred::collect(cache, || (full, self.cover(target)))
     }
 
     fn keep_target(&self, target: &Target) {

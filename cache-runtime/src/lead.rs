@@ -16,6 +16,7 @@ use crate::cache::Cache;
 use crate::clock;
 use crate::codec;
 use crate::commands::Commands;
+use crate::deferred;
 use crate::error::{CacheError, StoreError};
 use crate::flight::{Landing, Seat};
 use crate::hold::Hold;
@@ -36,6 +37,8 @@ pub(crate) struct Lead {
     patience: Option<Duration>,
     /// Nobody may read what was there before it, whatever becomes of its fill.
     by_hand: bool,
+    /// It was polled inside a transaction, and may have seen what isn't committed: nobody else gets it.
+    is_uncommitted: bool,
     begun: Option<Instant>,
     took: Duration,
     care: Care,
@@ -66,6 +69,7 @@ impl Lead {
             stale: None,
             patience: None,
             by_hand: false,
+            is_uncommitted: false,
             begun: None,
             took: Duration::ZERO,
             care: Care::default(),
@@ -121,6 +125,7 @@ impl Lead {
     }
 
     fn poll<T>(&mut self, cx: &mut Context<'_>, load: impl FnOnce(&mut Context<'_>) -> Poll<T>) -> Poll<T> {
+        self.is_uncommitted |= deferred::is_inside();
         let loading = Loading {
             flight: self.seat.as_ref().map(Seat::address),
             lease: self.hold.as_ref().map(Hold::prefix),
@@ -244,7 +249,7 @@ impl Lead {
     pub(crate) fn encode<V: Serialize>(&self, value: &V, fate: Fate) -> Option<Result<Entry, CacheError>> {
         let is_wanted =
             self.hold.is_some() || self.by_hand || self.seat.as_ref().is_some_and(Seat::has_followers);
-        is_wanted.then(|| {
+        (is_wanted && !self.is_uncommitted).then(|| {
             let is_none = codec::is_none(value);
             let life = self.life(fate, is_none);
             encode_record(&self.cache, &self.ask, value, is_none, self.took, life)

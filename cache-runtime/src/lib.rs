@@ -16,6 +16,7 @@ mod clock;
 mod close;
 mod codec;
 mod commands;
+mod deferred;
 mod engine;
 mod error;
 mod events;
@@ -53,6 +54,7 @@ pub use record::check::hostile;
 
 pub use builder::Builder;
 pub use cache::Cache;
+pub use deferred::{Invalidations, deferred};
 pub use error::CacheError;
 pub use events::Stats;
 pub use global::{close_redis, get_redis, global, init};

@@ -7,6 +7,9 @@
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use crate::record::Prefix;
+use crate::store;
+
 /// How many times its length the queue may grow rather than forget everything in a whole database.
 const LAST_RESORT: usize = 100;
 
@@ -15,6 +18,18 @@ const LAST_RESORT: usize = 100;
 pub(crate) enum Target {
     Key(String),
     Glob(String),
+    /// A key that a writer has fenced, by its token.
+    Fenced(String, Prefix),
+}
+
+impl Target {
+    /// The key, if it is one.
+    pub(crate) fn key(&self) -> Option<String> {
+        match self {
+            Self::Key(key) => Some(key.clone()),
+            Self::Glob(_) | Self::Fenced(..) => None,
+        }
+    }
 }
 
 /// The queue.
@@ -45,6 +60,11 @@ impl Kept {
     /// About so many; `everything` is the glob of the whole namespace.
     pub(crate) fn new(most: usize, everything: String) -> Self {
         Self { state: Mutex::default(), most, everything }
+    }
+
+    /// Another one, empty, for the same cache.
+    pub(crate) fn alike(&self) -> Self {
+        Self::new(self.most, self.everything.clone())
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -78,11 +98,11 @@ impl Kept {
             match (target, entry.cover) {
                 (_, Some(cover)) => drop(kept.insert(Target::Glob(cover), Entry { number, cover: None })),
                 (target @ Target::Glob(_), None) => drop(kept.insert(target, Entry { number, cover: None })),
-                (Target::Key(key), None) => uncovered.push(key),
+                (Target::Key(key) | Target::Fenced(key, _), None) => uncovered.push(key),
             }
         }
         let start = uncovered.iter().map(String::as_str).reduce(common_start).unwrap_or_default();
-        let glob = crate::store::escape_literal(start) + "*";
+        let glob = store::escape_literal(start) + "*";
         // Without a namespace "everything" is other people's keys too: the last resort.
         let is_last_resort = self.everything == "*";
         if !uncovered.is_empty() && (glob.len() > self.everything.len() || !is_last_resort) {
@@ -112,6 +132,31 @@ impl Kept {
     /// All that are kept, with their numbers.
     pub(crate) fn all(&self) -> Vec<(Target, u64)> {
         self.state().targets.iter().map(|(target, entry)| (target.clone(), entry.number)).collect()
+    }
+
+    /// Leaves those that aren't about a fence.
+    pub(crate) fn retain_fenced(&self) {
+        self.state().targets.retain(|target, _| matches!(target, Target::Fenced(..)));
+    }
+
+    /// So many of them, with their covers.
+    pub(crate) fn first(&self, most: usize) -> Vec<(Target, Option<String>)> {
+        let state = self.state();
+        state.targets.iter().take(most).map(|(target, entry)| (target.clone(), entry.cover.clone())).collect()
+    }
+
+    /// Whether this key is among them.
+    pub(crate) fn covers(&self, key: &str) -> bool {
+        let state = self.state();
+        state.targets.keys().any(|target| match target {
+            Target::Key(known) | Target::Fenced(known, _) => known == key,
+            Target::Glob(glob) => store::matches(glob.as_bytes(), key.as_bytes()),
+        })
+    }
+
+    /// Takes one away.
+    pub(crate) fn remove(&self, target: &Target) {
+        self.state().targets.remove(target);
     }
 
     /// This one was carried out, unless it was kept again since.
@@ -163,6 +208,19 @@ mod tests {
             kept.keep(key(name), None);
         }
         assert_eq!(globs(&kept), [Target::Glob("built:\\[*".to_owned())]);
+    }
+
+    #[test]
+    fn it_knows_which_keys_it_is_about() {
+        let (kept, token) = (Kept::new(9, "*".to_owned()), crate::record::fresh(crate::record::Kind::Fence));
+        kept.keep(key("a"), None);
+        kept.keep(Target::Glob("b:?".to_owned()), None);
+        kept.keep(Target::Fenced("c".to_owned(), token), None);
+        let covered = ["a", "b", "b:1", "c", "d"].map(|name| kept.covers(name));
+        assert_eq!(covered, [true, false, true, true, false]);
+        kept.retain_fenced();
+        assert_eq!(kept.first(9), [(Target::Fenced("c".to_owned(), token), None)]);
+        assert!(kept.alike().is_empty());
     }
 
     #[test]

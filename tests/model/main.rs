@@ -1,11 +1,11 @@
 //! The protocol, searched through: every order in which things can happen in small worlds, and
-//! everything that can go wrong at every moment (I1, I2, I3, I6, I7, I10).
+//! everything that can go wrong at every moment (I1, I2, I3, I6, I7, I10, I18).
 //!
 //! `store.rs` is the server, `flight.rs` one process' queue, `reader.rs` one call step by step: the
 //! rules of `cache-runtime/src/flight.rs`, `engine.rs` and `lead.rs`, one step for each wait. `claims.rs`
 //! goes on where a value stays readable while it is loaded anew, `ends.rs` is how calls end. `ageing.rs`
 //! is what time does, `faults.rs` what else may happen, `promises.rs` what must hold, and `mutants.rs`
-//! shows that it can fail. Tags have a world of their own, `tags.rs`.
+//! shows that it can fail. Tags and fences have worlds of their own, `tags.rs` and `fences.rs`.
 //!
 //! Time has no measure here: a lease, a claim or a value may end at any moment, a leader may be given up
 //! at any moment, and whatever comes late comes after anything else. So extending a lease, which only
@@ -16,6 +16,7 @@ mod ageing;
 mod claims;
 mod ends;
 mod faults;
+mod fences;
 mod flaw;
 mod flight;
 mod mutants;
@@ -33,6 +34,7 @@ use std::io::Write;
 use std::time::Instant;
 
 use ageing::{Age, Options};
+use fences::Fences;
 use flaw::Flaw;
 use protocol::Protocol;
 use stateright::{Checker, HasDiscoveries, Model};
@@ -70,6 +72,7 @@ trait Searchable:
 
 impl Searchable for Protocol {}
 impl Searchable for Tags {}
+impl Searchable for Fences {}
 
 /// Searches all of a world; nothing may break.
 fn holds(name: &str, model: impl Searchable) {

@@ -324,7 +324,7 @@ pub async fn an_error_releases_the_lease(cache: Cache) -> Checked {
 #[macro_export]
 macro_rules! conformance {
     ($make:path) => {
-        $crate::conformance! { $make:
+        $crate::conformance! { $make, conformance:
             values_come_back what_does_not_decode_is_a_miss_and_stays keys_are_deleted_once lives_end
             lives_are_changed integers_count a_window_keeps_its_end increments_are_atomic
             globs_are_those_of_redis many_at_once get_or_set_loads_once errors_are_not_stored
@@ -332,12 +332,16 @@ macro_rules! conformance {
             records_are_filled_refreshed_put_and_cleared an_error_releases_the_lease
             a_refresh_answers_meanwhile_and_gives_way_to_an_invalidation
         }
+        $crate::conformance! { $make, fences:
+            a_fenced_key_is_loaded_and_not_stored a_fence_stands_until_its_last_writer_is_done
+            a_fence_ends_with_its_own_time whatever_stands_there_a_fence_takes_its_place
+        }
     };
-    ($make:path: $($check:ident)*) => { $(
+    ($make:path, $room:ident: $($check:ident)*) => { $(
         #[tokio::test]
         async fn $check() {
             let (cache, _kept) = $make();
-            $crate::support::conformance::$check(cache).await.unwrap();
+            $crate::support::$room::$check(cache).await.unwrap();
         }
     )* };
 }

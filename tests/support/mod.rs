@@ -5,6 +5,7 @@
 pub mod client;
 pub mod conformance;
 pub mod db;
+pub mod fences;
 pub mod fleet;
 mod link;
 mod net;

@@ -7,7 +7,7 @@ use crate::run::{Done, run, say};
 use crate::servers;
 use crate::throwaway::Throwaway;
 
-const EXAMPLES: [&str; 3] = ["quickstart", "user_service", "hot_posts"];
+const EXAMPLES: [&str; 4] = ["quickstart", "user_service", "hot_posts", "transaction"];
 
 /// Everything there is. Nothing is skipped: what can't run is an error.
 pub(crate) fn all() -> Done {

@@ -1,7 +1,7 @@
 //! Emits a writer that invalidates.
 
 use super::key::{piece, place_of};
-use super::{block, kind, load, made, private, returns, wrapper};
+use super::{block, duration, kind, load, made, private, returns, wrapper};
 use crate::invalidate::{Invalidation, On};
 use crate::item::{FnItem, Shape};
 use crate::site::Part;
@@ -33,6 +33,8 @@ pub(crate) fn invalidate(invalidation: &Invalidation, item: &FnItem) -> TokenStr
         On::Always => made!(Always),
     };
     let cache = invalidation.cache.iter();
+    let fence = invalidation.fence.map(duration);
+    let fence = fence.iter();
     let before = invalidation.before.iter().map(|parts| {
         let pieces = parts.iter().map(|part| piece(&p, part));
         made!(.pattern(&[#(#pieces),*]))
@@ -63,7 +65,7 @@ pub(crate) fn invalidate(invalidation: &Invalidation, item: &FnItem) -> TokenStr
         made! {
             #kind
             #[allow(clippy::used_underscore_binding)]
-            let plan = #p::Plan::new(#p::On::#on) #(.on(#cache))* #(#before)*;
+            let plan = #p::Plan::new(#p::On::#on) #(.on(#cache))* #(.fence(#fence))* #(#before)*;
             #statements
             #p::invalidate::<_, #returns, _, _>(plan, kind, #body, move |plan, #value| plan #(#after)*).await
         },

@@ -58,6 +58,8 @@ impl Store for Remote {
         swap(key: &'a str, seen: Prefix, value: Bytes, life: Option<Duration>) -> bool;
         stamp(key: &'a str, seen: Prefix, head: Bytes, most: Option<Duration>) -> bool;
         extend(key: &'a str, seen: Prefix, life: Duration) -> bool;
+        fence(key: &'a str, token: Prefix, life: Duration) -> ();
+        unfence(key: &'a str, token: Prefix) -> ();
         release(key: &'a str, seen: Prefix) -> bool;
         set(key: &'a str, value: Bytes, life: Option<Duration>) -> ();
         remove(key: &'a str) -> Option<Bytes>;

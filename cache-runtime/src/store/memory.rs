@@ -160,6 +160,14 @@ impl Store for MemoryStore {
         reply(move || Some(self.shard(key).take(key)?.value))
     }
 
+    fn fence<'a>(&'a self, key: &'a str, token: Prefix, life: Duration) -> Reply<'a, ()> {
+        reply(move || self.shard(key).change_fence(key, &token, Some(life)))
+    }
+
+    fn unfence<'a>(&'a self, key: &'a str, token: Prefix) -> Reply<'a, ()> {
+        reply(move || self.shard(key).change_fence(key, &token, None))
+    }
+
     fn remove_many<'a>(&'a self, keys: &'a [String]) -> Reply<'a, u64> {
         reply(move || keys.iter().map(|key| u64::from(self.shard(key).take(key).is_some())).sum())
     }

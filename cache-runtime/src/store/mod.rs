@@ -3,6 +3,7 @@
 //! A store knows keys, bytes, times to live and the 20-byte prefix of a record (`record.rs`); it
 //! knows nothing of policies, types or flights. Every operation is atomic for its key.
 
+mod fence;
 mod glob;
 mod memory;
 mod redis;
@@ -16,7 +17,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-pub(crate) use glob::{escape_literal, has_meta, may_share};
+pub(crate) use glob::{escape_literal, has_meta, matches, may_share};
 pub(crate) use memory::MemoryStore;
 pub use redis::RedisConnection;
 pub(crate) use redis::{Address, LinkOptions, RedisStore};
@@ -157,6 +158,14 @@ pub(crate) trait Store: Debug + Send + Sync + 'static {
     /// Removes the key, whatever it holds (a lease too); gives back the first bytes of what was
     /// there, at least a record's prefix if it was that long.
     fn remove<'a>(&'a self, key: &'a str) -> Reply<'a, Option<Bytes>>;
+
+    /// Puts up a fence of this token for so long, beside those of others, in the place of whatever else is
+    /// there.
+    fn fence<'a>(&'a self, key: &'a str, token: Prefix, life: Duration) -> Reply<'a, ()>;
+
+    /// Takes this token's fence away; those of others stay. If it is the last one, the key goes, and so it
+    /// does if anything else is there.
+    fn unfence<'a>(&'a self, key: &'a str, token: Prefix) -> Reply<'a, ()>;
 
     /// Removes these keys; how many there were.
     fn remove_many<'a>(&'a self, keys: &'a [String]) -> Reply<'a, u64>;

@@ -108,6 +108,14 @@ impl Store for Watched {
         self.change_one(key, self.store.remove(key))
     }
 
+    fn fence<'a>(&'a self, key: &'a str, token: Prefix, life: Duration) -> Reply<'a, ()> {
+        self.change_one(key, self.store.fence(key, token, life))
+    }
+
+    fn unfence<'a>(&'a self, key: &'a str, token: Prefix) -> Reply<'a, ()> {
+        self.change_one(key, self.store.unfence(key, token))
+    }
+
     fn remove_many<'a>(&'a self, keys: &'a [String]) -> Reply<'a, u64> {
         let each = move |forget: &mut dyn FnMut(&[u8])| keys.iter().for_each(|key| forget(key.as_bytes()));
         self.change(each, self.store.remove_many(keys))

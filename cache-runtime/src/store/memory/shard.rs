@@ -10,6 +10,7 @@ use tokio::time::Instant;
 
 use crate::error::StoreError;
 use crate::record::Prefix;
+use crate::store::fence;
 use crate::store::glob::matches;
 
 /// What an entry costs beyond its key and value: the slot, the index, two allocations.
@@ -130,6 +131,16 @@ impl Shard {
             !over
         });
         self.due = due.get();
+    }
+
+    /// Puts up a fence for this long, or takes it away.
+    pub(super) fn change_fence(&mut self, key: &str, token: &Prefix, life: Option<Duration>) {
+        let there = self.live(key);
+        let there = there.as_ref().map(|slot| (&slot.value[..], slot.left()));
+        match fence::change(there, token, life) {
+            Some((bytes, life)) => self.put(key, Slot::new(bytes, Some(life))),
+            None => drop(self.slots.remove(key)),
+        }
     }
 
     pub(super) fn remove_matching(&mut self, glob: &[u8]) -> u64 {

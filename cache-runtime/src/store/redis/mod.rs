@@ -244,6 +244,20 @@ impl Store for RedisStore {
         })
     }
 
+    fn fence<'a>(&'a self, key: &'a str, token: Prefix, life: Duration) -> Reply<'a, ()> {
+        Box::pin(async move {
+            let reply = script::fence(&self.link, key, &token, Some(life)).await?;
+            self.link.expect((reply == Value::Int(1)).then_some(()))
+        })
+    }
+
+    fn unfence<'a>(&'a self, key: &'a str, token: Prefix) -> Reply<'a, ()> {
+        Box::pin(async move {
+            let reply = script::fence(&self.link, key, &token, None).await?;
+            self.link.expect((reply == Value::Int(1)).then_some(()))
+        })
+    }
+
     fn remove_many<'a>(&'a self, keys: &'a [String]) -> Reply<'a, u64> {
         Box::pin(async move {
             let mut removed = 0;

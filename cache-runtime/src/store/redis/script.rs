@@ -4,12 +4,15 @@
 //! failover or a `SCRIPT FLUSH`).
 
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use redis::{Cmd, Value, cmd};
 
 use super::fault;
 use super::link::Link;
 use crate::error::StoreError;
+use crate::record::Prefix;
+use crate::store::fence;
 
 /// A script of one key.
 pub(super) struct Script {
@@ -44,6 +47,51 @@ pub(super) static RELEASE: Script = Script::new(
     "if redis.call('GETRANGE', KEYS[1], 0, 19) ~= ARGV[1] then return 0 end
      return redis.call('DEL', KEYS[1])",
 );
+
+/// head, token, life in ms or nothing: puts up a fence, or takes it away, as `store/fence.rs` says. The
+/// last thing that is taken away is the key, whatever is there; so it is when memory is short.
+static FENCE: Script = Script::new(
+    "local fences, left = {}, redis.call('PTTL', KEYS[1])
+     if redis.pcall('GETRANGE', KEYS[1], 0, 3) == ARGV[1] then
+         local there = redis.call('GET', KEYS[1])
+         for at = 5, #there, 29 do
+             local token = string.sub(there, at, at + 15)
+             local early = tonumber(string.sub(there, at + 16, at + 28))
+             if token ~= ARGV[2] and early and early < left then
+                 fences[#fences + 1] = {token, left - early}
+             end
+         end
+     end
+     if ARGV[3] ~= '' then fences[#fences + 1] = {ARGV[2], tonumber(ARGV[3])} end
+     local longest, all = 0, ARGV[1]
+     for _, fence in ipairs(fences) do longest = math.max(longest, fence[2]) end
+     for _, fence in ipairs(fences) do
+         all = all .. fence[1] .. string.format('%013.0f', longest - fence[2])
+     end
+     if #fences > 0 then
+         local set = redis.pcall('SET', KEYS[1], all, 'PX', string.format('%.0f', longest))
+         if not set.err then return 1 end
+         if ARGV[3] ~= '' then return set end
+     end
+     redis.call('UNLINK', KEYS[1])
+     return 1",
+);
+
+/// Puts up a fence for so long, or takes it away.
+pub(super) async fn fence(
+    link: &Arc<Link>,
+    key: &str,
+    token: &Prefix,
+    life: Option<Duration>,
+) -> Result<Value, StoreError> {
+    let life = life.map(|life| fence::millis(life).to_string()).unwrap_or_default();
+    FENCE.run(link, key, &[&token[..fence::HEAD], &token[fence::HEAD..], life.as_bytes()]).await
+}
+
+/// The command that takes a fence away.
+pub(super) fn unfence(key: &str, token: &Prefix) -> Cmd {
+    call("EVAL", FENCE.code, key, &[&token[..fence::HEAD], &token[fence::HEAD..], b""])
+}
 
 /// by, life in ms: adds, and gives a life to a key that has none.
 pub(super) static ADD: Script = Script::new(

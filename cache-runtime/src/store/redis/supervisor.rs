@@ -17,6 +17,7 @@ use super::address::Address;
 use super::fault::{self, Reaction};
 use super::link::{Link, State};
 use super::scan::{query, unlink_matching, within};
+use super::script;
 use crate::error::StoreError;
 use crate::recovery::Target;
 
@@ -195,6 +196,7 @@ fn on_push(link: &Arc<Link>, epoch: u64) -> impl Fn(PushInfo) -> Result<(), Infa
 async fn carry_out(connection: &mut MultiplexedConnection, target: &Target) -> Result<(), StoreError> {
     let done = match target {
         Target::Key(key) => query(connection, cmd("UNLINK").arg(key), SETUP).await.map(drop),
+        Target::Fenced(key, token) => query(connection, &script::unfence(key, token), SETUP).await.map(drop),
         Target::Glob(glob) => unlink_matching(connection, glob, SETUP).await.map(drop),
     };
     done.map_err(|error| fault::read(&error).0)

@@ -1,0 +1,33 @@
+//! A fence stands before the body runs: it needs keys that are known then, and some time.
+
+use cache_aside::cache_invalidate;
+use std::time::Duration;
+
+const LONG: Duration = Duration::from_secs(60);
+
+#[cache_invalidate("user:{id}", "users:*", fence = "10s")]
+async fn glob(id: u64) -> u64 {
+    id
+}
+
+#[cache_invalidate("user:{value}", fence = "10s")]
+async fn of_the_result(id: u64) -> u64 {
+    id
+}
+
+#[cache_invalidate("user:{id}", fence = 0)]
+async fn zero(id: u64) -> u64 {
+    id
+}
+
+#[cache_invalidate("user:{id}", fence = LONG)]
+async fn of_another_form(id: u64) -> u64 {
+    id
+}
+
+#[cache_invalidate("user:{id}", fence = "10")]
+async fn without_a_unit(id: u64) -> u64 {
+    id
+}
+
+fn main() {}
