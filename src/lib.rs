@@ -6,6 +6,9 @@ pub use cache_macros::cache;
 #[doc = include_str!("../docs/invalidation.md")]
 #[doc(inline)]
 pub use cache_macros::cache_invalidate;
+#[doc = include_str!("../docs/put.md")]
+#[doc(inline)]
+pub use cache_macros::cache_put;
 pub use cache_runtime::{
     Builder, Cache, CacheError, CacheManager, Expiry, Invalidations, RedisConnection, Settings, Stats, Ttl,
     close_redis, deferred, get_redis, global, init, redis,

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use std::task::{Context, Waker};
 
-use cache_aside::{Cache, CacheManager, Expiry, Ttl, cache, cache_invalidate, deferred};
+use cache_aside::{Cache, CacheManager, Expiry, Ttl, cache, cache_invalidate, cache_put, deferred};
 use support::server::Server;
 use support::{ms, secs};
 use tokio::sync::Semaphore;
@@ -432,4 +432,37 @@ async fn what_the_server_cannot_take_is_kept() {
         tokio::time::sleep(ms(5)).await;
     }
     assert!(!other.exists("a").await.unwrap());
+}
+
+#[cache_invalidate(row(cache, id), near_row::*(cache))]
+async fn write_typed(cache: &Cache, db: &Db, id: u64, to: u64) {
+    let _ = id;
+    db.write(to);
+}
+
+#[cache_put(row(cache, id))]
+async fn put(cache: &Cache, db: &Db, id: u64, to: u64) -> u64 {
+    let _ = id;
+    db.write(to);
+    to
+}
+
+#[tokio::test]
+async fn typed_targets_and_puts_wait_too() {
+    for bench in benches() {
+        let Bench { db, cache, .. } = &bench;
+        db.write(1);
+        let warm = async || (row(cache, db, 1).await, near_row(cache, db, 1).await);
+        assert_eq!(warm().await, (1, 1));
+        let ((), typed) = deferred(write_typed(cache, db, 1, 2)).await;
+        assert_eq!(bench.left(&["row:1", "near:1"]).await, ["row:1", "near:1"]);
+        typed.apply().await;
+        assert_eq!(bench.left(&["row:1", "near:1"]).await, [""; 0]);
+        assert_eq!(warm().await, (2, 2));
+        let (stored, put) = deferred(put(cache, db, 1, 3)).await;
+        assert_eq!((stored, row(cache, db, 1).await), (3, 2), "nobody sees it before the commit");
+        put.apply().await;
+        assert_eq!(bench.left(&["row:1", "near:1"]).await, ["near:1"]);
+        assert_eq!(row(cache, db, 1).await, 3);
+    }
 }

@@ -339,3 +339,25 @@ async fn a_write_that_takes_longer_than_its_fence_leaves_nothing_stale_either() 
         assert_eq!(row_of(&cache, &rows, 1).await, 1);
     }
 }
+
+#[cache(ttl = 600, skip(cache, loads), cache = cache)]
+async fn hashed(cache: &Cache, loads: &Loads, id: u64) -> u64 {
+    let _ = id;
+    loads.load(ms(0)).await
+}
+
+#[cache_invalidate(hashed(cache, id), fence = "60s")]
+async fn write_hashed(cache: &Cache, loads: &Loads, id: u64) -> [u64; 2] {
+    [hashed(cache, loads, id).await, hashed(cache, loads, id).await]
+}
+
+#[tokio::test]
+async fn a_typed_target_is_fenced_too() {
+    let servers = BOTH.map(|kind| Server::of(kind).start());
+    for cache in servers.iter().map(|server| over(&server.url())).chain([embedded()]) {
+        let loads = Loads::default();
+        assert_eq!(hashed(&cache, &loads, 1).await, 1);
+        assert_eq!(write_hashed(&cache, &loads, 1).await, [2, 3], "nothing is stored behind the fence");
+        assert_eq!([hashed(&cache, &loads, 1).await, hashed(&cache, &loads, 1).await], [4, 4]);
+    }
+}

@@ -46,6 +46,10 @@ async fn clear_cache_all_forgets_every_entry_of_the_function_and_no_other() {
     async fn price(id: u64) -> u64 {
         id
     }
+    #[cache(ttl = 60, key = "book:{id}")]
+    async fn book(id: &str) -> usize {
+        id.len()
+    }
     Cache::scope(embedded(), async {
         for id in 0..5 {
             number(id).await;
@@ -55,6 +59,16 @@ async fn clear_cache_all_forgets_every_entry_of_the_function_and_no_other() {
         }
         number::clear_cache_all().await.unwrap();
         title::clear_cache_all().await.unwrap();
+        book("1").await;
+        book("1:price").await; // escaped, so it isn't the key of another
+        global().unwrap().increment("book:1:readers").await.unwrap();
+        book::clear_cache_all().await.unwrap();
+        assert_eq!((book::cached("1").await.unwrap(), book::cached("1:price").await.unwrap()), (None, None));
+        assert_eq!(
+            global().unwrap().increment("book:1:readers").await.unwrap(),
+            2,
+            "no entry of this function"
+        );
         for id in 0..5 {
             assert_eq!(number::cached(id).await.unwrap(), None);
             assert_eq!(number_too::cached(id).await.unwrap(), Some(id));

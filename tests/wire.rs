@@ -6,8 +6,8 @@
 mod sample;
 mod support;
 
-use cache_aside::{Builder, Cache, CacheManager, cache, cache_invalidate};
-use sample::{World, patient, read, write, write_all};
+use cache_aside::{Builder, Cache, CacheManager, cache, cache_invalidate, cache_put};
+use sample::{Row, World, patient, read, write, write_all};
 use support::proxy::Proxy;
 use support::secs;
 use support::server::{Kind, Server};
@@ -47,6 +47,28 @@ impl Wire {
         let requests = self.proxy.seen.requests();
         self.proxy.seen.reset();
         requests
+    }
+}
+
+#[cache_put(read(world, id))]
+async fn put(world: &World, id: u64) -> Result<Row, String> {
+    world.touch(id);
+    if id == 0 { Err("it has written".to_owned()) } else { Ok(world.row(id)) }
+}
+
+#[tokio::test]
+async fn a_put_is_two_commands_and_three_where_something_is() {
+    for kind in BOTH {
+        let wire = Wire::plain(kind).await;
+        let world = &wire.world;
+        put(world, 1).await.unwrap();
+        assert_eq!(wire.commands(), ["SET", "EVALSHA", "EVAL"], "the script isn't known yet");
+        put(world, 1).await.unwrap();
+        assert_eq!(wire.commands(), ["SET", "EVALSHA", "EVALSHA"]);
+        world.check(1).await;
+        assert_eq!((wire.commands(), world.loads()), (vec!["GET".to_owned()], 0));
+        put(world, 0).await.unwrap_err();
+        sample::eventually("nobody waits for it", || wire.proxy.seen.commands() == ["SET", "UNLINK"]).await;
     }
 }
 

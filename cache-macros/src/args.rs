@@ -80,7 +80,12 @@ impl CacheArgs {
         ahead.or(self.timeout.as_ref().map(|arg| &arg.name))
     }
 
-    fn option(&mut self, name: &Ident, input: ParseStream<'_>, errors: &mut Errors) -> syn::Result<()> {
+    pub(crate) fn option(
+        &mut self,
+        name: &Ident,
+        input: ParseStream<'_>,
+        errors: &mut Errors,
+    ) -> syn::Result<()> {
         let mut slot = Slot { name, errors };
         match name.to_string().as_str() {
             "skip" => {

@@ -41,8 +41,11 @@ fn attributes(speaker: Macro, item: &FnItem, errors: &mut Errors) {
             (Macro::Cache, Some(Macro::Invalidate)) | (Macro::Invalidate, Some(Macro::Cache)) => {
                 errors.at(attr, "`#[cache]` and `#[cache_invalidate]` on one function: a hit would skip the write; split it into one that reads and one that writes");
             }
-            // Invalidations stack: the inner one wraps what the outer one made.
-            (Macro::Invalidate, Some(Macro::Invalidate)) | (_, None) => {}
+            (Macro::Cache, Some(Macro::Put)) | (Macro::Put, Some(Macro::Cache)) => {
+                errors.at(attr, "`#[cache]` and `#[cache_put]` on one function: a hit would skip the write; split it into one that reads and one that writes");
+            }
+            // Writers' attributes stack: the inner one wraps what the outer one made.
+            (Macro::Invalidate | Macro::Put, _) | (_, None) => {}
         }
     }
 }

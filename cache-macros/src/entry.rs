@@ -6,6 +6,7 @@ use crate::errors::Errors;
 use crate::expand;
 use crate::invalidate::{InvalidateArgs, Invalidation};
 use crate::item::{FnItem, Macro};
+use crate::put::{Put, PutArgs};
 use crate::site::Site;
 use proc_macro2::TokenStream;
 
@@ -25,6 +26,15 @@ pub(crate) fn cache_invalidate(args: TokenStream, item: &TokenStream) -> TokenSt
         check::function(Macro::Invalidate, item, errors);
         let invalidation = Invalidation::resolve(args, item, errors);
         errors.is_empty().then(|| expand::invalidate(&invalidation, item))
+    })
+}
+
+pub(crate) fn cache_put(args: TokenStream, item: &TokenStream) -> TokenStream {
+    decorate(Macro::Put, item, |item, errors| {
+        let args = PutArgs::parse(args, errors);
+        check::function(Macro::Put, item, errors);
+        let put = Put::resolve(args, item, errors)?;
+        errors.is_empty().then(|| expand::put(&put, item))
     })
 }
 

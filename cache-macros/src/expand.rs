@@ -5,8 +5,11 @@ mod helpers;
 mod invalidate;
 mod key;
 mod owned;
+mod put;
+mod target;
 
 pub(crate) use invalidate::invalidate;
+pub(crate) use put::put;
 
 use crate::item::{FnItem, Shape};
 use crate::site::{Helpers, Site};

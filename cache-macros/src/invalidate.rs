@@ -5,17 +5,20 @@ use crate::errors::Errors;
 use crate::item::FnItem;
 use crate::list::{Slot, each, option_name, value};
 use crate::site::{Part, Results, fill};
+use crate::target::{Target, Typed};
 use crate::template::Template;
 use crate::values::{Fixed, fixed, one_of, text};
 use proc_macro2::{Span, TokenStream};
 use std::time::Duration;
 use syn::ext::IdentExt;
+use syn::parse::ParseStream;
 use syn::{Expr, Ident, LitStr, Path, Token};
 
 /// What `#[cache_invalidate(..)]` says.
 #[derive(Default)]
 pub(crate) struct InvalidateArgs {
     targets: Vec<LitStr>,
+    typed: Vec<Target>,
     on: Option<Arg<On>>,
     cache: Option<Arg<Expr>>,
     fence: Option<Arg<Fixed>>,
@@ -40,6 +43,8 @@ pub(crate) struct Invalidation {
     pub(crate) before: Vec<Vec<Part>>,
     /// Patterns that need the result too.
     pub(crate) after: Vec<Vec<Part>>,
+    /// Entries of cached functions.
+    pub(crate) typed: Vec<Typed>,
 }
 
 const OPTIONS: [(&str, &str); 4] = [
@@ -54,7 +59,7 @@ const GLOB: [char; 4] = ['*', '?', '[', '\\'];
 
 const ZERO_FENCE: &str =
     "zero `fence` keeps nobody out: write more than a write ever takes, such as `fence = \"10s\"`";
-const FENCED_GLOB: &str = "`fence` needs keys: which ones a glob fits isn't known before the body runs; write \
+const FENCED_GLOB: &str = "`fence` needs keys: which ones a glob or `::*` fits isn't known before the body runs; write \
      the key, or put this target into another `#[cache_invalidate]` without `fence`";
 const FENCED_VALUE: &str = "`fence` needs keys before the body runs, and `value` is known after it: put this target \
      into another `#[cache_invalidate]` without `fence`";
@@ -65,10 +70,7 @@ impl InvalidateArgs {
         let before = errors.is_empty();
         each(tokens, errors, |input, errors| {
             if !(input.peek(Ident::peek_any) && input.peek2(Token![=])) {
-                let message = "a target is a pattern in quotes: `\"user:{id}:*\"`";
-                let target: Expr = input.parse().map_err(|error| syn::Error::new(error.span(), message))?;
-                args.targets.push(text(&target, message)?);
-                return Ok(());
+                return args.target(input);
             }
             let name = option_name(input, &OPTIONS)?;
             let mut slot = Slot { name: &name, errors };
@@ -92,31 +94,64 @@ impl InvalidateArgs {
         args.broken = before && !errors.is_empty();
         args
     }
+
+    fn target(&mut self, input: ParseStream<'_>) -> syn::Result<()> {
+        let message = "a target is a pattern in quotes, `\"user:{id}:*\"`, or a cached function with its arguments, `get_user(id)`";
+        if let Some(all) = Target::all(input) {
+            self.typed.push(all?);
+            return Ok(());
+        }
+        let target: Expr = input.parse().map_err(|error| syn::Error::new(error.span(), message))?;
+        // `user:*` without its quotes begins with a path.
+        let is_whole = input.is_empty() || input.peek(Token![,]);
+        match Target::of(target.clone()).filter(|_| is_whole) {
+            Some(typed) => self.typed.push(typed?),
+            None => self.targets.push(text(&target, message)?),
+        }
+        Ok(())
+    }
 }
 
 impl Invalidation {
     pub(crate) fn resolve(args: InvalidateArgs, item: &FnItem, errors: &mut Errors) -> Self {
-        if args.targets.is_empty() && !args.broken {
+        if args.targets.is_empty() && args.typed.is_empty() && !args.broken {
             errors.span(
                 Span::call_site(),
                 "`#[cache_invalidate]` needs a target: write `#[cache_invalidate(\"user:*\")]`",
             );
         }
+        if let (Some(cache), true, false) = (&args.cache, args.targets.is_empty(), args.typed.is_empty()) {
+            errors.at(
+                &cache.name,
+                "`cache` has no effect: an entry is forgotten in the cache of its function; remove it",
+            );
+        }
         let is_fenced = args.fence.is_some();
+        let is_of_result = |part: &Part| matches!(part, Part::Result { .. });
         let targets = args.targets.iter().filter_map(|literal| {
             let parts = target(literal, item, errors)?;
             let is_glob = |part: &Part| matches!(part, Part::Text(text) if text.contains(GLOB));
-            if is_fenced && parts.iter().any(|part| matches!(part, Part::Result { .. })) {
+            if is_fenced && parts.iter().any(is_of_result) {
                 errors.at(literal, FENCED_VALUE);
             } else if is_fenced && parts.iter().any(is_glob) {
                 errors.at(literal, FENCED_GLOB);
             }
             Some(parts)
         });
-        let (after, before) = targets
-            .collect::<Vec<_>>()
-            .into_iter()
-            .partition(|parts| parts.iter().any(|part| matches!(part, Part::Result { .. })));
+        let targets: Vec<_> = targets.collect();
+        let typed = args.typed.into_iter().filter_map(|target| {
+            let span = target.span();
+            let typed = target.resolve(item, errors)?;
+            if is_fenced && typed.value.is_some() {
+                errors.span(span, FENCED_VALUE);
+            } else if is_fenced && typed.target.all {
+                errors.span(span, FENCED_GLOB);
+            }
+            Some(typed)
+        });
+        let typed = typed.collect();
+        let (after, before) =
+            targets.into_iter().partition(|parts: &Vec<Part>| parts.iter().any(is_of_result));
         Self {
             krate: args.krate.map(|arg| arg.value),
             on: args.on.map_or(On::Ok, |arg| arg.value),
@@ -124,6 +159,7 @@ impl Invalidation {
             fence: args.fence.map(|arg| arg.value.time),
             before,
             after,
+            typed,
         }
     }
 }
@@ -175,11 +211,15 @@ mod tests {
             (quote!("user:{ip}"), "did you mean `id`"),
             (quote!("a", on = "err"), "`\"always\"`"),
             (quote!("a", tags = ["a"]), "unknown option `tags`"),
-            (quote!(get_user(id)), "pattern in quotes"),
             (quote!("a:*", fence = "10s"), "needs keys: which ones a glob"),
             (quote!("a:{value}", fence = 10), "known after it"),
             (quote!("a", fence = 0), "keeps nobody out"),
             (quote!("a", fence = LONG), "takes a fixed time"),
+            (quote!(get_user), "`get_user::*` for all"),
+            (quote!(users::get_user), "`users::get_user(..)`"),
+            (quote!(3 + 4), "pattern in quotes"),
+            (quote!(<T as Get>::get(id)), "method of a trait"),
+            (quote!(get_user(id), cache = cache), "no effect"),
             (quote!("a", on = ), "write `on = \"always\"`"),
             (quote!("a", on = "ok", on = "ok"), "given twice"),
             (quote!("{id}{value}"), "write `{id}:{value}`"),

@@ -15,6 +15,7 @@ use syn::{
 pub(crate) enum Macro {
     Cache,
     Invalidate,
+    Put,
 }
 
 pub(crate) struct FnItem {
@@ -57,6 +58,7 @@ impl Macro {
         match last.as_str() {
             "cache" => Some(Self::Cache),
             "cache_invalidate" => Some(Self::Invalidate),
+            "cache_put" => Some(Self::Put),
             _ => None,
         }
     }
@@ -67,6 +69,7 @@ impl fmt::Display for Macro {
         f.write_str(match self {
             Self::Cache => "`#[cache]`",
             Self::Invalidate => "`#[cache_invalidate]`",
+            Self::Put => "`#[cache_put]`",
         })
     }
 }

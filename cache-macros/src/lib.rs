@@ -15,7 +15,9 @@ mod item;
 mod lent;
 mod list;
 mod names;
+mod put;
 mod site;
+mod target;
 mod template;
 mod values;
 
@@ -23,6 +25,12 @@ mod values;
 #[proc_macro_attribute]
 pub fn cache(args: TokenStream, item: TokenStream) -> TokenStream {
     entry::cache(args.into(), &item.into()).into()
+}
+
+/// Stores what an async function returns as what another one returns: `#[cache_put(get_user(id))]`.
+#[proc_macro_attribute]
+pub fn cache_put(args: TokenStream, item: TokenStream) -> TokenStream {
+    entry::cache_put(args.into(), &item.into()).into()
 }
 
 /// Forgets cached entries once an async function has run: `#[cache_invalidate("user:{id}:*")]`.

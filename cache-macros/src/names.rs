@@ -31,6 +31,11 @@ pub(crate) fn find(closure: &ExprClosure, name: &str) -> Option<Ident> {
     find_in(values(closure.body.to_token_stream()), name)
 }
 
+/// Where tokens read a name first; nowhere if only a format string captures it.
+pub(crate) fn find_name(tokens: TokenStream, name: &str) -> Option<Ident> {
+    find_in(tokens, name)
+}
+
 fn find_in(tokens: TokenStream, name: &str) -> Option<Ident> {
     let mut before = ' ';
     for token in tokens {

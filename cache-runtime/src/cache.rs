@@ -21,7 +21,7 @@ use crate::recovery::{Kept, Target};
 use crate::shared::Core;
 use crate::sight::Ask;
 use crate::site::fingerprint;
-use crate::store::{Expiry, Store};
+use crate::store::{Expiry, Reach, Store};
 use crate::value::{OfPlain, OfResult};
 
 /// A cache: a store, a namespace, and what is going on in it.
@@ -216,7 +216,7 @@ impl Cache {
             return Ok(0);
         }
         self.core.books(None).count(|book| &book.invalidations);
-        self.core.invalidate_glob(&glob).await
+        self.core.invalidate_glob(&glob, Reach::Any).await
     }
 
     /// The values of these keys, in their order, in one round trip; two if there are values of functions

@@ -7,7 +7,6 @@ use std::cell::Cell;
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::pin::pin;
-use std::time::Duration;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -23,11 +22,13 @@ use crate::error::CacheError;
 use crate::events::Stats;
 use crate::global::{self, CacheRef};
 use crate::key::{self, Key, KeyFault, KeyMaker, LONGEST, NamedKey};
-use crate::lead::{Entry, Lead, encode_record};
+use crate::lead::{Entry, Lead};
 use crate::policy::{Fate, Life};
+use crate::put::encode_put;
 use crate::recovery::Target;
 use crate::sight::{Ask, Hit};
 use crate::site::{At, Site, fingerprint};
+use crate::store::Reach;
 use crate::value::{Kind, Stores};
 
 /// One call being prepared; `N` says whether it keeps what it reads in this process, too.
@@ -293,12 +294,13 @@ pub async fn clear(call: Call) -> Result<bool, CacheError> {
 pub async fn clear_all(call: Call) -> Result<(), CacheError> {
     let cache = call.cache()?;
     let glob = cache.core().full_glob(&key::all_of(&call.at));
-    if deferred::collect(&cache, || (Target::Glob(glob.clone()), None)) {
+    if deferred::collect(&cache, || (Target::Made(glob.clone()), None)) {
         return Ok(());
     }
     cache.core().books(Some(call.at.site)).count(|book| &book.invalidations);
     let core = cache.core();
-    core.invalidate_glob(&glob).await.inspect_err(|_| core.keep(Target::Glob(glob.clone()), None)).map(drop)
+    let done = core.invalidate_glob(&glob, Reach::Value).await;
+    done.inspect_err(|_| core.keep(Target::Made(glob.clone()), None)).map(drop)
 }
 
 /// The key of these arguments, without the namespace.
@@ -339,18 +341,11 @@ where
     if deferred::collect(&cache, || (Target::Key(ask.key.clone()), call.cover(&cache))) {
         return Ok(());
     }
-    let (site, is_none) = (call.at.site, codec::is_none(value));
-    // The rules are asked about what readers will get: a value that doesn't decode isn't stored.
-    let mut payload = Vec::new();
-    codec::encode(value, &mut payload, core.options.max_value)?;
-    let read_back: K::Value = codec::decode(&payload, is_none).map_err(|error| codec::blind(&error))?;
-    let life = judge(&read_back).life(is_none, site.keep_none, site.jitter, core.options.default_ttl);
-    drop((read_back, payload));
-    let Entry { record, life } = encode_record(&cache, &ask, value, is_none, Duration::ZERO, life)?;
+    let Entry { record, life } = encode_put::<K, R, _, _>(&cache, &ask, value, judge)?;
     match life {
         Life::For(life) => {
             if !Commands::new(&cache, ask).put(record, life).await? {
-                core.books(Some(site)).count(|book| &book.fills_refused);
+                core.books(Some(call.at.site)).count(|book| &book.fills_refused);
             }
             Ok(())
         }

@@ -254,7 +254,7 @@ impl<'a> Commands<'a> {
             let done = match (found, life) {
                 // Whoever has fenced it is about to write what this value may be older than.
                 (Some(Found::Newer | Found::Fence), _) => return Ok(false),
-                (Some(Found::Value(there)), _) if self.is_newer(&there) => return Ok(false),
+                (Some(Found::Value(there)), _) if self.ask.is_newer(&there) => return Ok(false),
                 (
                     Some(
                         Found::Value(Value { prefix, .. })
@@ -278,10 +278,6 @@ impl<'a> Commands<'a> {
         // Others store here all the time: with nothing there, nobody reads the older of two values.
         core.timed(core.store.remove(key)).await?;
         Ok(true)
-    }
-
-    fn is_newer(&self, there: &Value) -> bool {
-        there.head.identity == self.ask.identity && there.head.version > self.ask.version
     }
 }
 

@@ -15,6 +15,7 @@ use crate::background;
 use crate::cache::Cache;
 use crate::error::CacheError;
 use crate::recovery::{Kept, Target};
+use crate::store::Reach;
 
 tokio::task_local! {
     /// What the innermost transaction of this task collects.
@@ -196,7 +197,8 @@ impl Cache {
         for one in targets {
             let done = match &one.0 {
                 Target::Key(_) => continue,
-                Target::Glob(glob) => core.invalidate_glob(glob).await.map(drop),
+                Target::Glob(glob) => core.invalidate_glob(glob, Reach::Any).await.map(drop),
+                Target::Made(glob) => core.invalidate_glob(glob, Reach::Value).await.map(drop),
                 Target::Fenced(key, token) => core.unfence(key, *token).await,
             };
             if let Err(error) = done {

@@ -22,7 +22,7 @@ use crate::flight::{Landing, Seat, Turn};
 use crate::hold::Hold;
 use crate::lead::Lead;
 use crate::policy::SingleFlight;
-use crate::record::{Claim, Prefix};
+use crate::record::{self, Claim, Prefix};
 use crate::recursion;
 use crate::shared::Core;
 use crate::sight::{Age, Ask, Hit, Origin, Sight};
@@ -83,6 +83,11 @@ impl<'a> Pass<'a> {
                 Sight::Hit(hit) => return Step::Hit(hit),
                 Sight::Stale(hit, claim) if self.fallback.suffices(claim) => return Step::Hit(hit),
                 Sight::HandsOff => {
+                    self.miss();
+                    return Step::Load(self.alone());
+                }
+                // The body of a put reads what it is about to store: who is loading may be waiting for it.
+                Sight::Busy(token) if record::is_put(&token) && recursion::is_holding(&token) => {
                     self.miss();
                     return Step::Load(self.alone());
                 }

@@ -44,6 +44,11 @@ impl Hold {
         Self { cache, key, prefix: record::fresh(Kind::Lease), end: None, undo: Undo::Release }
     }
 
+    /// A put's token that is about to be placed; dropping it releases it, placed or not.
+    pub(crate) fn put(cache: Cache, key: String) -> Self {
+        Self { cache, key, prefix: record::fresh(Kind::Put), end: None, undo: Undo::Release }
+    }
+
     /// A claim that is about to be made, on a value that expires then.
     pub(crate) fn claim(cache: Cache, key: String, end: Option<Instant>) -> Self {
         Self { cache, key, prefix: record::fresh(Kind::Value), end, undo: Undo::Unclaim }
@@ -72,8 +77,9 @@ impl Hold {
         self.undo = Undo::Release;
     }
 
+    /// Whether it stands alone, as a lease or a put's token does, and not on a value.
     pub(crate) fn is_lease(&self) -> bool {
-        self.prefix[3] == Kind::Lease as u8
+        self.prefix[3] != Kind::Value as u8
     }
 
     /// What is left of the claimed value's life.

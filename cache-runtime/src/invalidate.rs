@@ -9,6 +9,7 @@ use tracing::{debug, warn};
 
 use crate::background;
 use crate::cache::Cache;
+use crate::call::Call;
 use crate::deferred;
 use crate::error::CacheError;
 use crate::global;
@@ -16,12 +17,12 @@ use crate::key::{self, Piece};
 use crate::record::{self, Prefix};
 use crate::recovery::Target as Full;
 use crate::shared::Core;
-use crate::site;
-use crate::store;
+use crate::site::{self, Site};
+use crate::store::{self, Reach};
 use crate::value::Kind;
 
 /// What is to be forgotten, without the namespace.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 struct Target {
     text: String,
     is_glob: bool,
@@ -29,6 +30,16 @@ struct Target {
     shape: String,
     /// What a fence is known by that was put up for it, or may have been.
     token: Option<Prefix>,
+    /// Where; none: in the cache that is the global one when it is carried out.
+    cache: Option<Cache>,
+    /// The cached function whose entry it is.
+    site: Option<&'static Site>,
+}
+
+impl Target {
+    fn cache(&self) -> Option<Cache> {
+        self.cache.clone().or_else(|| global::global().ok())
+    }
 }
 
 /// Whether an `Err` of the writer invalidates too.
@@ -79,21 +90,53 @@ impl Plan {
             pieces.iter().map(|piece| if let Piece::Text(text) = piece { text } else { "*" }).collect();
         match key::join(pieces) {
             Ok(text) => {
-                self.targets.push(Target { is_glob: store::has_meta(&text), text, shape, token: None });
+                let (is_glob, cache) = (store::has_meta(&text), self.cache.clone());
+                self.targets.push(Target { text, is_glob, shape, cache, site: None, token: None });
             }
             Err(_) => warn!(target: "cache_aside", "a `Display` failed: an invalidation is lost"),
         }
         self
     }
 
-    fn cache(&self) -> Option<Cache> {
-        self.cache.clone().or_else(|| global::global().ok())
+    /// Adds the entry of a cached function, in that function's cache.
+    #[must_use]
+    pub fn entry(mut self, call: Call) -> Self {
+        // Arguments that have no place in a key have no entry.
+        if let Some(Ok(named)) = call.key {
+            let shape = key::all_of(&call.at);
+            let site = Some(call.at.site);
+            let (text, cache) = (named.text, call.cache);
+            self.targets.push(Target { text, is_glob: false, shape, cache, site, token: None });
+        }
+        self
+    }
+
+    /// Adds all entries of a cached function, in that function's cache.
+    #[must_use]
+    pub fn all(mut self, call: Call) -> Self {
+        let text = key::all_of(&call.at);
+        let site = Some(call.at.site);
+        let (shape, cache) = (text.clone(), call.cache);
+        self.targets.push(Target { shape, text, is_glob: true, cache, site, token: None });
+        self
+    }
+
+    /// From now on dropping it carries it out.
+    pub(crate) fn armed(mut self) -> Self {
+        self.armed = true;
+        self
+    }
+
+    /// Nothing is to be done any more.
+    pub(crate) fn disarm(&mut self) {
+        self.armed = false;
     }
 
     /// Puts up the fences. Where that fails, the key is as one without: it is invalidated after the body.
     async fn raise(&mut self) {
-        let (Some(cache), Some(life)) = (self.cache(), self.fence) else { return };
-        for target in &mut self.targets {
+        let Some(life) = self.fence else { return };
+        for target in self.targets.iter_mut().filter(|target| !target.is_glob) {
+            let Some(cache) = target.cache() else { continue };
             let Ok(key) = cache.core().full(target.text.clone()) else { continue };
             let token = record::fresh(record::Kind::Fence);
             target.token = Some(token);
@@ -104,26 +147,21 @@ impl Plan {
     }
 
     /// Inside a transaction it waits for the commit.
-    fn defer(&mut self, cache: &Cache) {
-        self.targets.retain(|target| !cache.core().is_deferred(cache, target));
+    fn defer(&mut self) {
+        self.targets.retain(|target| !target.is_deferred());
     }
 
     /// Carries it out.
     ///
     /// Cancel safe: what isn't done yet goes on in the background.
-    async fn carry_out(mut self) {
-        if self.targets.is_empty() {
-            self.armed = false;
-            return;
-        }
-        let cache = self.cache();
-        self.armed = cache.is_some();
-        if let Some(cache) = cache {
-            self.defer(&cache);
-            while let Some(target) = self.targets.last().cloned() {
+    pub(crate) async fn carry_out(mut self) {
+        self.armed = true;
+        self.defer();
+        while let Some(target) = self.targets.last().cloned() {
+            if let Some(cache) = target.cache() {
                 cache.core().forget(&target).await;
-                self.targets.pop();
             }
+            self.targets.pop();
         }
         self.armed = false;
     }
@@ -137,19 +175,23 @@ impl Drop for Plan {
         if self.targets.is_empty() {
             return;
         }
+        let mut targets = std::mem::take(&mut self.targets);
         // The scope of the caller ends with it, so its cache is found now.
-        let Some(cache) = self.cache() else { return };
-        self.defer(&cache);
-        let targets = std::mem::take(&mut self.targets);
+        for target in &mut targets {
+            target.cache = target.cache();
+        }
+        targets.retain(|target| !target.is_deferred());
         if self.in_background {
             // The runtime is ending; the next one that uses the store carries it out first.
             for target in targets {
-                cache.core().keep_target(&target);
+                if let Some(cache) = &target.cache {
+                    cache.core().keep_target(&target);
+                }
             }
         } else if !targets.is_empty() {
-            let rest =
-                Self { cache: Some(cache), targets, armed: true, in_background: true, ..Self::new(self.on) };
-            background::run(rest.carry_out());
+            let mut rest = Self::new(self.on);
+            (rest.targets, rest.in_background) = (targets, true);
+            background::run(rest.armed().carry_out());
         }
     }
 }
@@ -185,6 +227,11 @@ impl Target {
     fn is_fenced(&self) -> bool {
         self.token.is_some()
     }
+
+    /// Inside a transaction it waits for the commit.
+    fn is_deferred(&self) -> bool {
+        self.cache().is_some_and(|cache| cache.core().is_deferred(&cache, self))
+    }
 }
 
 impl Core {
@@ -219,23 +266,24 @@ impl Core {
     }
 
     /// Forgets every key that fits a full glob.
-    pub(crate) async fn invalidate_glob(&self, glob: &str) -> Result<u64, CacheError> {
-        let count = self.store.remove_matching(glob).await?;
+    pub(crate) async fn invalidate_glob(&self, glob: &str, reach: Reach) -> Result<u64, CacheError> {
+        let count = self.store.remove_matching(glob, reach).await?;
         debug!(target: "cache_aside", glob, count, "invalidated");
         Ok(count)
     }
 
     async fn forget(&self, target: &Target) {
-        self.books(None).count(|book| &book.invalidations);
+        self.books(target.site).count(|book| &book.invalidations);
         let Some(full) = self.full_target(target) else { return };
         let done = match &full {
             Full::Key(key) => self.invalidate_keys(std::slice::from_ref(key)).await,
-            Full::Glob(glob) => self.invalidate_glob(glob).await,
+            Full::Glob(glob) => self.invalidate_glob(glob, Reach::Any).await,
+            Full::Made(glob) => self.invalidate_glob(glob, Reach::Value).await,
             // It was there, or its entry was forgotten when it was put up.
             Full::Fenced(key, token) => self.unfence(key, *token).await.map(|()| 1),
         };
         match done {
-            Ok(0) => warn_if_unknown(&target.shape),
+            Ok(0) if target.site.is_none() => warn_if_unknown(&target.shape),
             Ok(_) => {}
             Err(error) => {
                 warn!(target: "cache_aside", pattern = target.text, %error, "an invalidation is kept until the store can take it");
@@ -249,7 +297,8 @@ impl Core {
     /// The target under the namespace; nothing if no entry can have so long a key.
     fn full_target(&self, target: &Target) -> Option<Full> {
         if target.is_glob {
-            return Some(Full::Glob(self.full_glob(&target.text)));
+            let glob = self.full_glob(&target.text);
+            return Some(if target.site.is_some() { Full::Made(glob) } else { Full::Glob(glob) });
         }
         let key = self.full(target.text.clone()).ok()?;
         Some(target.token.map_or_else(|| Full::Key(key.clone()), |token| Full::Fenced(key.clone(), token)))

@@ -34,6 +34,7 @@ mod place;
 mod policy;
 #[doc(hidden)]
 pub mod private;
+mod put;
 mod reads;
 mod record;
 mod recovery;

@@ -11,6 +11,7 @@ pub use crate::invalidate::{On, Plan, invalidate};
 pub use crate::key::{Key, KeyMaker, Piece, render};
 pub use crate::lent::{Carry, Lent, Portable, UnfitCarry, UnfitLent, assert_portable};
 pub use crate::policy::{Ahead, Fate, Jitter, SingleFlight};
+pub use crate::put::{End, Puts, Stored, Writes, put_plain, put_through, stored, writer};
 pub use crate::site::{At, Shape, Site};
 pub use crate::unfit::{Arg, Fit, UnfitArg, UnfitReturn};
 pub use crate::value::{Cacheable, Kind, PlainReturn, Probe, Stores, assert_cacheable};

@@ -176,6 +176,11 @@ pub(crate) fn lease_of(mut claim: Prefix) -> Prefix {
     claim
 }
 
+/// Whether this is a put's token.
+pub(crate) fn is_put(prefix: &Prefix) -> bool {
+    prefix[3] == Kind::Put as u8
+}
+
 /// How much longer than it is fresh the value is kept whose first bytes these are.
 pub(crate) fn grace(bytes: &[u8]) -> Duration {
     let of_value = bytes.starts_with(&MAGIC) && bytes.get(2..4) == Some(&[FORMAT, Kind::Value as u8]);

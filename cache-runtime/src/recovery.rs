@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::record::Prefix;
-use crate::store;
+use crate::store::{self, Reach};
 
 /// How many times its length the queue may grow rather than forget everything in a whole database.
 const LAST_RESORT: usize = 100;
@@ -20,6 +20,8 @@ pub(crate) enum Target {
     Glob(String),
     /// A key that a writer has fenced, by its token.
     Fenced(String, Prefix),
+    /// A glob whose `*` are values: nothing else is fitted by it.
+    Made(String),
 }
 
 impl Target {
@@ -27,7 +29,7 @@ impl Target {
     pub(crate) fn key(&self) -> Option<String> {
         match self {
             Self::Key(key) => Some(key.clone()),
-            Self::Glob(_) | Self::Fenced(..) => None,
+            Self::Glob(_) | Self::Made(_) | Self::Fenced(..) => None,
         }
     }
 }
@@ -97,8 +99,10 @@ impl Kept {
         for (target, entry) in std::mem::take(&mut state.targets) {
             match (target, entry.cover) {
                 (_, Some(cover)) => drop(kept.insert(Target::Glob(cover), Entry { number, cover: None })),
-                (target @ Target::Glob(_), None) => drop(kept.insert(target, Entry { number, cover: None })),
                 (Target::Key(key) | Target::Fenced(key, _), None) => uncovered.push(key),
+                (target @ (Target::Glob(_) | Target::Made(_)), None) => {
+                    drop(kept.insert(target, Entry { number, cover: None }));
+                }
             }
         }
         let start = uncovered.iter().map(String::as_str).reduce(common_start).unwrap_or_default();
@@ -150,7 +154,8 @@ impl Kept {
         let state = self.state();
         state.targets.keys().any(|target| match target {
             Target::Key(known) | Target::Fenced(known, _) => known == key,
-            Target::Glob(glob) => store::matches(glob.as_bytes(), key.as_bytes()),
+            Target::Glob(glob) => Reach::Any.fits(glob.as_bytes(), key.as_bytes()),
+            Target::Made(glob) => Reach::Value.fits(glob.as_bytes(), key.as_bytes()),
         })
     }
 

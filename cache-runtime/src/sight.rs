@@ -42,6 +42,11 @@ impl Ask {
         u64::from_le_bytes(*self.identity.first_chunk().expect("8 of 16 bytes"))
     }
 
+    /// Whether a newer version of the program stored this value.
+    pub(crate) fn is_newer(&self, there: &Value) -> bool {
+        there.head.identity == self.identity && there.head.version > self.version
+    }
+
     /// Whether how long a value has still to live matters to it.
     pub(crate) fn asks_age(&self) -> bool {
         self.site.is_some_and(Site::asks_age)
@@ -175,7 +180,7 @@ impl Sight {
     fn read(bytes: Bytes, life: Life, ask: &Ask, core: &Core) -> Self {
         match record::read(bytes) {
             Found::Value(value) => Self::of_value(value, life, ask, core.options.longest_claim()),
-            Found::Lease(prefix) if core.orphans.has(&prefix) => Self::Dead(prefix),
+            Found::Lease(prefix) | Found::Put(prefix) if core.orphans.has(&prefix) => Self::Dead(prefix),
             Found::Lease(prefix) | Found::Put(prefix) => Self::Busy(prefix),
             Found::Torn(prefix) => Self::Dead(prefix),
             Found::Fence | Found::Newer => Self::HandsOff,

@@ -3,14 +3,14 @@
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
-use cache_aside::{Cache, cache, cache_invalidate};
+use cache_aside::{Cache, cache, cache_invalidate, cache_put};
 use fastrand::Rng;
 use serde::{Deserialize, Serialize};
 
 use crate::history::now;
 use crate::support::{fleet, ms};
 use crate::truth::Truth;
-use crate::worker::{Read, Subject, load};
+use crate::worker::{Read, Subject, load, pause};
 
 /// It names its key, so that it can't be taken for another's.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
@@ -90,6 +90,24 @@ async fn write_wide(key: usize, truth: &Truth) -> u64 {
     truth.write(key).await
 }
 
+#[cache_put(shared(key, life))]
+async fn put_shared(key: usize, truth: &Truth, rng: Rng, life: Duration) -> Result<Row, Down> {
+    put_or_fail(key, truth, rng).await
+}
+
+#[cache_put(near(key, life))]
+async fn put_near(key: usize, truth: &Truth, rng: Rng, life: Duration) -> Result<Row, Down> {
+    put_or_fail(key, truth, rng).await
+}
+
+/// A write that takes its time, and fails now and then although it has written.
+async fn put_or_fail(key: usize, truth: &Truth, mut rng: Rng) -> Result<Row, Down> {
+    pause(&mut rng, 30_000).await;
+    let version = truth.write(key).await;
+    pause(&mut rng, 30_000).await;
+    if rng.u8(..5) == 0 { Err(Down) } else { Ok(Row { key, version }) }
+}
+
 #[derive(Debug)]
 pub(crate) struct Ours {
     cache: Cache,
@@ -141,6 +159,14 @@ impl Ours {
         match (Kind::of(key), rng.u8(..10)) {
             (kind, 0..3) if kind != Kind::ByHand => return Some(write_one(key, truth).await),
             (_, 3) => return Some(write_wide(key, truth).await),
+            (kind @ (Kind::Shared | Kind::Near), 4..7) => {
+                let (fork, life) = (rng.fork(), ms(rng.u64(20..400)));
+                let put = match kind {
+                    Kind::Shared => put_shared(key, truth, fork, life).await,
+                    _ => put_near(key, truth, fork, life * 3).await,
+                };
+                return put.ok().map(|row| row.version);
+            }
             _ => {}
         }
         let version = truth.write(key).await;

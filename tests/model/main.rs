@@ -5,7 +5,7 @@
 //! rules of `cache-runtime/src/flight.rs`, `engine.rs` and `lead.rs`, one step for each wait. `claims.rs`
 //! goes on where a value stays readable while it is loaded anew, `ends.rs` is how calls end. `ageing.rs`
 //! is what time does, `faults.rs` what else may happen, `promises.rs` what must hold, and `mutants.rs`
-//! shows that it can fail. Tags and fences have worlds of their own, `tags.rs` and `fences.rs`.
+//! shows that it can fail. Tags, fences and puts have worlds of their own, `tags.rs`, `fences.rs` and `puts.rs`.
 //!
 //! Time has no measure here: a lease, a claim or a value may end at any moment, a leader may be given up
 //! at any moment, and whatever comes late comes after anything else. So extending a lease, which only
@@ -23,6 +23,7 @@ mod mutants;
 mod options;
 mod promises;
 mod protocol;
+mod puts;
 mod reader;
 mod store;
 mod tags;
@@ -37,6 +38,7 @@ use ageing::{Age, Options};
 use fences::Fences;
 use flaw::Flaw;
 use protocol::Protocol;
+use puts::Puts;
 use stateright::{Checker, HasDiscoveries, Model};
 use tags::Tags;
 use world::Kind::{self, Call, Refresh};
@@ -73,6 +75,7 @@ trait Searchable:
 impl Searchable for Protocol {}
 impl Searchable for Tags {}
 impl Searchable for Fences {}
+impl Searchable for Puts {}
 
 /// Searches all of a world; nothing may break.
 fn holds(name: &str, model: impl Searchable) {

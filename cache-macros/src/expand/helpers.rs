@@ -1,6 +1,9 @@
 //! Emits the helpers: `get_user::clear_cache(..)` beside a function, `get_user_clear_cache(..)`
 //! beside a method.
 
+mod hidden;
+
+use self::hidden::Hidden;
 use super::key::{self, Scope};
 use super::{fit, judge, kind, lives, made, returns};
 use crate::generics;
@@ -90,6 +93,8 @@ struct Helper<'a> {
     extra: TokenStream,
     output: TokenStream,
     body: TokenStream,
+    /// For other macros' code, not for users.
+    hidden: Hidden,
 }
 
 fn helpers(p: &TokenStream, site: &Site, item: &FnItem) -> Vec<TokenStream> {
@@ -116,6 +121,7 @@ fn helpers(p: &TokenStream, site: &Site, item: &FnItem) -> Vec<TokenStream> {
         extra: TokenStream::new(),
         output: TokenStream::new(),
         body: TokenStream::new(),
+        hidden: Hidden::No,
     };
     let mut all = vec![
         Helper {
@@ -169,14 +175,8 @@ fn helpers(p: &TokenStream, site: &Site, item: &FnItem) -> Vec<TokenStream> {
             ..plain()
         },
     ];
-    // A glob that begins with a value would fit other people's keys.
-    let has_keys_of_its_own = match &site.key {
-        Key::Hashed(_) => true,
-        Key::Template { glob, .. } => !glob.starts_with('*'),
-        _ => false,
-    };
-    if has_keys_of_its_own {
-        let base = key::base(p, site, item);
+    let base = has_keys_of_its_own(site).then(|| key::base(p, site, item));
+    if let Some(base) = &base {
         all.push(Helper {
             name: "clear_cache_all",
             doc: format!("Forgets all that `{function}` returned, whatever the arguments."),
@@ -188,13 +188,27 @@ fn helpers(p: &TokenStream, site: &Site, item: &FnItem) -> Vec<TokenStream> {
             ..plain()
         });
     }
+    let put =
+        made!(#kind #fit #lives #call #p::put_through::<_, #returns, _, _>(call, kind, writer, #judge).await);
+    let reads = [&key_reads, &put_reads, &cache_reads];
+    let targets = hidden::Targets { entry: made!(#call call), put, all: base, reads };
+    all.extend(targets.helpers(p, &returns, item.receiver().is_some()));
     let helpers = all.into_iter().map(|helper| helper.emit(site, item));
     helpers.chain([refresh(p, site, item)]).collect()
 }
 
+/// A glob that begins with a value would fit other people's keys.
+fn has_keys_of_its_own(site: &Site) -> bool {
+    match &site.key {
+        Key::Hashed(_) => true,
+        Key::Template { glob, .. } => !glob.starts_with('*'),
+        Key::Closure { .. } | Key::Path { .. } => false,
+    }
+}
+
 impl Helper<'_> {
     fn emit(self, site: &Site, item: &FnItem) -> TokenStream {
-        let Self { name, doc, errors, is_async, reads, keyed, returning, extra, output, body } = self;
+        let Self { name, doc, errors, is_async, reads, keyed, returning, extra, output, body, hidden } = self;
         let is_read = |param: &&Param| param.bindings.iter().any(|name| reads.contains(&plain(name)));
         let params: Vec<_> = item.params.iter().filter(is_read).collect();
         let mut used: BTreeSet<String> = params.iter().flat_map(|param| names::in_type(&param.ty)).collect();
@@ -205,15 +219,16 @@ impl Helper<'_> {
         if let (true, Key::Hashed(key)) = (keyed, &site.key) {
             used.extend(key.types.iter().chain(&key.consts).map(Ident::to_string));
         }
-        let this = item.receiver().filter(|_| reads.contains("self")).map(|receiver| {
-            let this = receiver.self_token;
-            quote!(&#this)
-        });
+        let this =
+            item.receiver().filter(|_| hidden == Hidden::Own || reads.contains("self")).map(|receiver| {
+                let this = receiver.self_token;
+                quote!(&#this)
+            });
         let params = params.into_iter().map(|Param { attrs, pat, ty, .. }| quote!(#(#attrs)* #pat: #ty));
         let extra = Some(extra).filter(|extra| !extra.is_empty());
         let params = this.into_iter().chain(params).chain(extra);
         let generics = generics::narrow(&item.sig.generics, &used);
-        let head = Head { name, doc: &doc, errors, is_async, site, item, generics: &generics };
+        let head = Head { name, doc: &doc, errors, is_async, site, item, generics: &generics, hidden };
         head.emit(&made!(#(#params),*), &output, &body)
     }
 }
@@ -262,6 +277,7 @@ fn refresh(p: &TokenStream, site: &Site, item: &FnItem) -> TokenStream {
         site,
         item,
         generics: &sig.generics,
+        hidden: Hidden::No,
     };
     head.emit(&made!(#(#params),*), &returns, &made!(#p::refresh(#at, #path #turbofish(#(#args),*)).await))
 }
@@ -274,18 +290,31 @@ struct Head<'a> {
     site: &'a Site,
     item: &'a FnItem,
     generics: &'a Generics,
+    hidden: Hidden,
 }
 
 impl Head<'_> {
     fn emit(&self, params: &TokenStream, output: &TokenStream, body: &TokenStream) -> TokenStream {
         let FnItem { vis, sig, .. } = self.item;
         let span = Span::mixed_site().located_at(sig.ident.span());
+        let own = if self.hidden == Hidden::Own { "own_" } else { "" };
         let name = match self.site.helpers {
+            Helpers::Method if self.hidden != Hidden::No => {
+                format_ident!(
+                    "__cache_aside_{own}{}_of_{}",
+                    self.name,
+                    sig.ident.unraw(),
+                    span = sig.ident.span()
+                )
+            }
+            _ if self.hidden != Hidden::No => format_ident!("__cache_aside_{own}{}", self.name, span = span),
             Helpers::Method => format_ident!("{}_{}", sig.ident.unraw(), self.name, span = sig.ident.span()),
             Helpers::Beside | Helpers::None => Ident::new(self.name, span),
         };
         let errors = self.errors.map(|errors| format!("\n# Errors\n\n{errors}"));
         let docs = std::iter::once(self.doc).chain(errors.as_deref());
+        let docs =
+            if self.hidden == Hidden::No { quote!(#(#[doc = #docs])*) } else { quote!(#[doc(hidden)]) };
         // Helpers beside a function stand in an impl that has them already.
         let (cfgs, allow) = match self.site.helpers {
             Helpers::Method => (cfgs(self.item), allow()),
@@ -296,7 +325,7 @@ impl Head<'_> {
         let clause = &generics.where_clause;
         quote_spanned! {span=>
             #(#cfgs)*
-            #(#[doc = #docs])*
+            #docs
             #allow
             #vis #asyncness fn #name #generics(#params) -> #output #clause { #body }
         }

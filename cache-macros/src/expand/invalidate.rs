@@ -1,7 +1,7 @@
 //! Emits a writer that invalidates.
 
 use super::key::{piece, place_of};
-use super::{block, duration, kind, load, made, private, returns, wrapper};
+use super::{block, duration, kind, load, made, private, returns, target, wrapper};
 use crate::invalidate::{Invalidation, On};
 use crate::item::{FnItem, Shape};
 use crate::site::Part;
@@ -48,28 +48,43 @@ pub(crate) fn invalidate(invalidation: &Invalidation, item: &FnItem) -> TokenStr
             made!(.pattern(&[#(#pieces),*]))
         })
         .collect();
-    let value = if after.is_empty() { made!(_) } else { made!(value) };
+    let typed: Vec<_> =
+        invalidation.typed.iter().enumerate().map(|(number, typed)| target::planned(number, typed)).collect();
+    let typed_before = typed.iter().filter_map(|planned| planned.before.as_ref());
+    let typed_after: Vec<_> = typed.iter().filter_map(|planned| planned.after.as_ref()).collect();
+    let copies = typed.iter().map(|planned| &planned.copies);
+    let value = if after.is_empty() && typed_after.is_empty() { made!(_) } else { made!(value) };
     let statements = &rendered.statements;
-    let body = match item.shape {
-        Shape::Boxed(_) => {
-            let load = load(item, &returns);
-            made!((#load)())
-        }
-        Shape::Async | Shape::Not => {
-            let block = block(item, &returns);
-            made!(async move #block)
-        }
-    };
+    let body = running(item, &returns);
     wrapper(
         item,
         made! {
             #kind
             #[allow(clippy::used_underscore_binding)]
             let plan = #p::Plan::new(#p::On::#on) #(.on(#cache))* #(.fence(#fence))* #(#before)*;
+            #(#typed_before)*
             #statements
-            #p::invalidate::<_, #returns, _, _>(plan, kind, #body, move |plan, #value| plan #(#after)*).await
+            #(#copies)*
+            #p::invalidate::<_, #returns, _, _>(plan, kind, #body, move |plan, #value| {
+                #(#typed_after)*
+                plan #(#after)*
+            }).await
         },
     )
+}
+
+/// The body as a future that hasn't begun.
+pub(super) fn running(item: &FnItem, returns: &TokenStream) -> TokenStream {
+    match item.shape {
+        Shape::Boxed(_) => {
+            let load = load(item, returns);
+            made!((#load)())
+        }
+        Shape::Async | Shape::Not => {
+            let block = block(item, returns);
+            made!(async move #block)
+        }
+    }
 }
 
 /// Arguments whose text a pattern needs after the body has taken them.

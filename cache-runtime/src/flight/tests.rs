@@ -64,7 +64,7 @@ impl Store for Remote {
         set(key: &'a str, value: Bytes, life: Option<Duration>) -> ();
         remove(key: &'a str) -> Option<Bytes>;
         remove_many(keys: &'a [String]) -> u64;
-        remove_matching(glob: &'a str) -> u64;
+        remove_matching(glob: &'a str, reach: crate::store::Reach) -> u64;
         get_many(keys: &'a [String]) -> Vec<Option<Bytes>>;
         get_many_aged(keys: &'a [String]) -> Vec<Option<Aged>>;
         set_many(pairs: Vec<(String, Bytes)>, life: Option<Duration>) -> ();

@@ -4,32 +4,46 @@
 //! What looks like a mistake has a meaning too, and it is kept: a class that isn't closed ends
 //! with the pattern, `[]` fits nothing, `[a-]` is a range up to `]`, a last `\` is itself.
 
-/// Whether `text` fits `pattern`. Takes at most the product of their lengths in steps, whatever
-/// the pattern: only the last `*` is ever taken back.
-pub(crate) fn matches(pattern: &[u8], text: &[u8]) -> bool {
-    if text.is_empty() {
-        // Redis compares nothing with an empty key, but has a short cut for `*`.
-        return pattern.is_empty() || pattern == b"*";
-    }
-    let (mut at, mut from) = (0, 0);
-    let mut star = None;
-    while from < text.len() {
-        if pattern.get(at) == Some(&b'*') {
-            at += 1;
-            if at == pattern.len() {
-                return true;
-            }
-            star = Some((at, from));
-        } else if let Some(next) = step(pattern, at, text[from]) {
-            (at, from) = (next, from + 1);
-        } else if let Some((after, seen)) = star {
-            (at, from) = (after, seen + 1);
-            star = Some((at, from));
-        } else {
-            return false;
+/// How far a `*` reaches.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Reach {
+    /// As far as it likes.
+    Any,
+    /// To the next `:`, as the values of a template do, whose own are escaped. So `user:*` fits what
+    /// `user:{id}` makes, and `user:1:posts` doesn't.
+    Value,
+}
+
+impl Reach {
+    /// Whether `text` fits `pattern`. Takes at most the product of their lengths in steps, whatever
+    /// the pattern: only the last `*` is ever taken back.
+    pub(crate) fn fits(self, pattern: &[u8], text: &[u8]) -> bool {
+        let ends = |rest: &[u8]| self == Self::Any || !rest.contains(&b':');
+        if text.is_empty() {
+            // Redis compares nothing with an empty key, but has a short cut for `*`.
+            return pattern.is_empty() || pattern == b"*";
         }
+        let (mut at, mut from) = (0, 0);
+        let mut star = None;
+        while from < text.len() {
+            if pattern.get(at) == Some(&b'*') {
+                at += 1;
+                if at == pattern.len() {
+                    return ends(&text[from..]);
+                }
+                star = Some((at, from));
+            } else if let Some(next) = step(pattern, at, text[from]) {
+                (at, from) = (next, from + 1);
+            } else if let Some((after, seen)) = star.filter(|&(_, seen)| ends(&text[seen..=seen])) {
+                // Where a star doesn't pass a `:`, an earlier one that took more would not help.
+                (at, from) = (after, seen + 1);
+                star = Some((at, from));
+            } else {
+                return false;
+            }
+        }
+        pattern[at..].iter().all(|&byte| byte == b'*')
     }
-    pattern[at..].iter().all(|&byte| byte == b'*')
 }
 
 /// Whether the text holds anything that a glob gives a meaning.
@@ -214,6 +228,10 @@ mod tests {
         ("[a-\u{e9}]?", &["a\u{7f}"], &["b\u{7f}"]),
     ];
 
+    fn matches(pattern: &[u8], text: &[u8]) -> bool {
+        Reach::Any.fits(pattern, text)
+    }
+
     #[test]
     fn patterns_fit_as_in_redis() {
         for (pattern, fit, others) in CASES {
@@ -223,6 +241,37 @@ mod tests {
             for text in *others {
                 assert!(!matches(pattern.as_bytes(), text.as_bytes()), "{pattern} leaves {text}");
             }
+        }
+    }
+
+    #[test]
+    fn a_value_s_star_ends_at_a_colon() {
+        let fits = |pattern: &str, text: &str| Reach::Value.fits(pattern.as_bytes(), text.as_bytes());
+        assert!(fits("user:*", "user:1") && fits("user:*", "user:") && !fits("user:*", "user:1:posts"));
+        assert!(fits("a:*:*", "a:1:2") && !fits("a:*:*", "a:1") && !fits("a:*:*", "a:1:2:3"));
+        // Every text of up to six letters, against the meaning said the slow way.
+        let texts = (0..7).flat_map(|length| (0..3_usize.pow(length)).map(move |number| (length, number)));
+        let spell = |(length, mut number): (u32, usize)| {
+            (0..length).map(|_| (b"ab:"[number % 3], number /= 3).0).collect::<Vec<u8>>()
+        };
+        for text in texts.map(spell) {
+            for pattern in ["a*", "*a*b", "*a:*", "*:*b*", "a*a*:b", "**b", "*ab*"] {
+                let slow = !text.is_empty() && said_slowly(pattern.as_bytes(), &text);
+                assert_eq!(Reach::Value.fits(pattern.as_bytes(), &text), slow, "{pattern} {text:?}");
+            }
+        }
+    }
+
+    fn said_slowly(pattern: &[u8], text: &[u8]) -> bool {
+        match (pattern, text) {
+            ([], text) => text.is_empty(),
+            ([b'*', rest @ ..], text) => {
+                let goes_on =
+                    text.first().is_some_and(|&byte| byte != b':') && said_slowly(pattern, &text[1..]);
+                said_slowly(rest, text) || goes_on
+            }
+            ([letter, rest @ ..], [first, text @ ..]) => letter == first && said_slowly(rest, text),
+            _ => false,
         }
     }
 

@@ -14,7 +14,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use self::shard::{Shard, Slot};
-use super::{ALWAYS, Aged, Expiry, Keeper, Reply, Store, Tracked, fresh_for};
+use super::{ALWAYS, Aged, Expiry, Keeper, Reach, Reply, Store, Tracked, fresh_for};
 use crate::record::{self, Prefix};
 
 /// Small shards couldn't hold large values: a quarter of the smallest store we recommend (64 MiB).
@@ -172,9 +172,9 @@ impl Store for MemoryStore {
         reply(move || keys.iter().map(|key| u64::from(self.shard(key).take(key).is_some())).sum())
     }
 
-    fn remove_matching<'a>(&'a self, glob: &'a str) -> Reply<'a, u64> {
+    fn remove_matching<'a>(&'a self, glob: &'a str, reach: Reach) -> Reply<'a, u64> {
         let glob = glob.as_bytes();
-        reply(move || self.shards.iter().map(|shard| lock(shard).remove_matching(glob)).sum())
+        reply(move || self.shards.iter().map(|shard| lock(shard).remove_matching(glob, reach)).sum())
     }
 
     fn get_many<'a>(&'a self, keys: &'a [String]) -> Reply<'a, Vec<Option<Bytes>>> {
@@ -294,9 +294,9 @@ mod tests {
         assert!(ok(store.get_many(&keys)).into_iter().eq(values.map(Some)));
         assert_eq!(ok(store.remove_many(&keys[..10])), 10);
         assert_eq!(ok(store.remove_many(&keys[5..15])), 5);
-        assert_eq!(ok(store.remove_matching("k:[2-3]?")), 20);
-        assert_eq!(ok(store.remove_matching("K*")), 0);
-        assert_eq!(ok(store.remove_matching("*")), 65);
+        assert_eq!(ok(store.remove_matching("k:[2-3]?", Reach::Any)), 20);
+        assert_eq!(ok(store.remove_matching("K*", Reach::Any)), 0);
+        assert_eq!(ok(store.remove_matching("*", Reach::Any)), 65);
     }
 
     #[test]
@@ -350,7 +350,7 @@ mod tests {
         assert_eq!(ok(store.expiry("g")), Expiry::Never);
         tokio::time::advance(secs(10)).await;
         assert_eq!((ok(store.remove("a")), ok(store.remove_many(&keys[1..2]))), (None, 0));
-        assert_eq!(ok(store.remove_matching("*")), 3);
+        assert_eq!(ok(store.remove_matching("*", Reach::Any)), 3);
     }
 
     #[test]

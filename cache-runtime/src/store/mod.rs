@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-pub(crate) use glob::{escape_literal, has_meta, matches, may_share};
+pub(crate) use glob::{Reach, escape_literal, has_meta, may_share};
 pub(crate) use memory::MemoryStore;
 pub use redis::RedisConnection;
 pub(crate) use redis::{Address, LinkOptions, RedisStore};
@@ -170,8 +170,8 @@ pub(crate) trait Store: Debug + Send + Sync + 'static {
     /// Removes these keys; how many there were.
     fn remove_many<'a>(&'a self, keys: &'a [String]) -> Reply<'a, u64>;
 
-    /// Removes every key that fits the glob; how many there were.
-    fn remove_matching<'a>(&'a self, glob: &'a str) -> Reply<'a, u64>;
+    /// Removes every key that fits the glob, where a `*` reaches so far; how many there were.
+    fn remove_matching<'a>(&'a self, glob: &'a str, reach: Reach) -> Reply<'a, u64>;
 
     /// The values of these keys, in their order.
     fn get_many<'a>(&'a self, keys: &'a [String]) -> Reply<'a, Vec<Option<Bytes>>>;

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::{Aged, Connecting, Expiry, Keeper, Reply, Store, Tracked, glob};
+use super::{Aged, Connecting, Expiry, Keeper, Reach, Reply, Store, Tracked};
 use crate::near::Near;
 use crate::record::Prefix;
 
@@ -121,11 +121,11 @@ impl Store for Watched {
         self.change(each, self.store.remove_many(keys))
     }
 
-    fn remove_matching<'a>(&'a self, glob: &'a str) -> Reply<'a, u64> {
+    fn remove_matching<'a>(&'a self, glob: &'a str, reach: Reach) -> Reply<'a, u64> {
         Box::pin(async move {
-            let forget = || self.near.forget_matching(|key| glob::matches(glob.as_bytes(), key));
+            let forget = || self.near.forget_matching(|key| reach.fits(glob.as_bytes(), key));
             forget();
-            let reply = self.store.remove_matching(glob).await;
+            let reply = self.store.remove_matching(glob, reach).await;
             forget();
             reply
         })

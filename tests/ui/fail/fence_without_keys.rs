@@ -30,4 +30,19 @@ async fn without_a_unit(id: u64) -> u64 {
     id
 }
 
+#[cache_aside::cache]
+async fn user(id: u64) -> u64 {
+    id
+}
+
+#[cache_invalidate(user::*, fence = "10s")]
+async fn all_of_a_function(id: u64) -> u64 {
+    id
+}
+
+#[cache_invalidate(user(*value), fence = "10s")]
+async fn typed_of_the_result(id: u64) -> u64 {
+    id
+}
+
 fn main() {}

@@ -3,7 +3,7 @@
 #![deny(warnings)]
 
 use async_trait::async_trait;
-use cache_aside::{cache, cache_invalidate};
+use cache_aside::{cache, cache_invalidate, cache_put};
 use tracing::instrument;
 
 struct Db;
@@ -23,6 +23,11 @@ trait Store {
     }
 }
 
+#[cache]
+async fn number(id: u64) -> u64 {
+    id
+}
+
 #[async_trait]
 impl Store for Users {
     #[cache(ttl = 60, key = "{self.tenant}:{id}")]
@@ -35,7 +40,8 @@ impl Store for Users {
         Ok(Some(self.tenant.clone()))
     }
 
-    #[cache_invalidate("{self.tenant}:{id}", "of:{value}")]
+    #[cache_put(number(id))]
+    #[cache_invalidate("{self.tenant}:{id}", "of:{value}", number(id), number(*value + id))]
     async fn set(&self, id: u64, (a, b): (u64, u64)) -> Result<u64, std::fmt::Error> {
         Ok(id + a + b)
     }

@@ -37,7 +37,7 @@
 pub mod api {
     //! A public interface.
 
-    use cache_aside::{Cache, cache, cache_invalidate};
+    use cache_aside::{Cache, cache, cache_invalidate, cache_put};
     use serde::{Deserialize, Serialize};
     use std::time::Duration;
 
@@ -118,6 +118,24 @@ pub mod api {
     #[cache_invalidate("user:{_hidden}:{value}")]
     pub async fn write_line(_hidden: u8) -> u64 {
         1
+    }
+
+    /// Writes what calls read.
+    #[cache_invalidate(one_line(id), one_line(value.id), templated(value.clone(), _hidden), one_line::*)]
+    pub async fn write_calls(id: u64, _hidden: u8) -> Result<User, std::fmt::Error> {
+        Ok(User { id, name: String::new() })
+    }
+
+    /// Writes through.
+    #[cache_put(templated(id, User { id, name: String::new() }, _hidden))]
+    pub async fn write_through(id: u64, _hidden: u8) -> Result<User, std::fmt::Error> {
+        Ok(User { id, name: String::new() })
+    }
+
+    /// Writes through, in JSON.
+    #[cache_put(key = "user:{id}:{_hidden}", ttl = |value| Duration::from_secs(value.id))]
+    pub async fn write_plain(id: u64, _hidden: u8) -> Result<User, std::fmt::Error> {
+        Ok(User { id, name: String::new() })
     }
 
     /// Works.

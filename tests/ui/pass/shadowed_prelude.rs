@@ -3,7 +3,7 @@
 #![deny(warnings)]
 #![allow(dead_code, unused_macros)]
 
-use cache_aside::{cache, cache_invalidate};
+use cache_aside::{cache, cache_invalidate, cache_put};
 
 struct Option;
 struct Result;
@@ -60,6 +60,22 @@ async fn templated(id: Id) -> ::std::result::Result<u64, String> {
 #[cache_invalidate("user:{id}:{value}")]
 async fn writes(id: u64) -> u64 {
     id
+}
+
+#[cache(ttl = 60)]
+async fn number(id: u64) -> u64 {
+    id
+}
+
+#[cache_invalidate(number(id), number(*value + id), number::*)]
+async fn writes_calls(id: u64) -> u64 {
+    id
+}
+
+#[cache_put(number(id))]
+#[cache_put(key = "user:{id}", ttl = 60)]
+async fn writes_through(id: u64) -> ::std::result::Result<u64, ()> {
+    ::std::result::Result::Ok(id)
 }
 
 #[cache(refresh_ahead = "20%", stale_if_error = "1h", timeout = 0, skip(text))]

@@ -10,8 +10,7 @@ use tokio::time::Instant;
 
 use crate::error::StoreError;
 use crate::record::Prefix;
-use crate::store::fence;
-use crate::store::glob::matches;
+use crate::store::{Reach, fence};
 
 /// What an entry costs beyond its key and value: the slot, the index, two allocations.
 const OVERHEAD: u64 = 160;
@@ -143,10 +142,10 @@ impl Shard {
         }
     }
 
-    pub(super) fn remove_matching(&mut self, glob: &[u8]) -> u64 {
+    pub(super) fn remove_matching(&mut self, glob: &[u8], reach: Reach) -> u64 {
         let count = Cell::new(0);
         self.slots.retain(|key, slot| {
-            if !matches(glob, key.as_bytes()) {
+            if !reach.fits(glob, key.as_bytes()) {
                 return true;
             }
             count.set(count.get() + u64::from(!slot.is_over()));

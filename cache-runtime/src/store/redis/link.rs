@@ -28,6 +28,7 @@ use super::tracking::Tracking;
 use crate::clock;
 use crate::error::StoreError;
 use crate::recovery::Kept;
+use crate::store::Reach;
 
 /// How long a broken connection is waited for by who was using it.
 const MOMENT: Duration = Duration::from_millis(50);
@@ -218,9 +219,13 @@ impl Link {
     /// Scans for keys that fit and unlinks them, step by step; each step has the budget.
     ///
     /// All steps go over one connection: a cursor means nothing to another server.
-    pub(super) async fn remove_matching(self: &Arc<Self>, glob: &str) -> Result<u64, StoreError> {
+    pub(super) async fn remove_matching(
+        self: &Arc<Self>,
+        glob: &str,
+        reach: Reach,
+    ) -> Result<u64, StoreError> {
         let (mut connection, epoch) = self.connection().await?;
-        let removed = unlink_matching(&mut connection, glob, self.options.budget).await;
+        let removed = unlink_matching(&mut connection, glob, reach, self.options.budget).await;
         match removed {
             Ok(removed) => {
                 self.answered();

@@ -28,7 +28,7 @@ pub use pool::RedisConnection;
 use self::link::Link;
 use self::pool::Pool;
 use self::script::{ADD, EXTEND, RELEASE, STAMP, SWAP, Script};
-use super::{Aged, Connecting, Expiry, Keeper, Reply, Store, Tracked, fresh_for};
+use super::{Aged, Connecting, Expiry, Keeper, Reach, Reply, Store, Tracked, fresh_for};
 use crate::error::StoreError;
 use crate::record::{self, Prefix};
 use crate::recovery::Kept;
@@ -269,8 +269,8 @@ impl Store for RedisStore {
         })
     }
 
-    fn remove_matching<'a>(&'a self, glob: &'a str) -> Reply<'a, u64> {
-        Box::pin(async move { self.link.remove_matching(glob).await })
+    fn remove_matching<'a>(&'a self, glob: &'a str, reach: Reach) -> Reply<'a, u64> {
+        Box::pin(async move { self.link.remove_matching(glob, reach).await })
     }
 
     fn get_many<'a>(&'a self, keys: &'a [String]) -> Reply<'a, Vec<Option<Bytes>>> {

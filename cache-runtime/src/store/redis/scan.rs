@@ -6,11 +6,13 @@ use redis::aio::MultiplexedConnection;
 use redis::{Cmd, RedisResult, Value, cmd};
 
 use super::{STEP, count_of};
+use crate::store::Reach;
 
 /// Scans and unlinks over one connection; how many keys there were.
 pub(super) async fn unlink_matching(
     connection: &mut MultiplexedConnection,
     glob: &str,
+    reach: Reach,
     patience: Duration,
 ) -> RedisResult<u64> {
     let (mut removed, mut cursor) = (0, b"0".to_vec());
@@ -18,6 +20,9 @@ pub(super) async fn unlink_matching(
         let mut scan = cmd("SCAN");
         scan.arg(&cursor[..]).arg("MATCH").arg(glob).arg("COUNT").arg(STEP);
         let (next, keys) = page(query(connection, &scan, patience).await?).ok_or_else(out_of_step)?;
+        // The server's own stars reach as far as they like.
+        let fits = |key: &Vec<u8>| reach == Reach::Any || reach.fits(glob.as_bytes(), key);
+        let keys: Vec<_> = keys.into_iter().filter(fits).collect();
         for keys in keys.chunks(STEP) {
             let reply = query(connection, cmd("UNLINK").arg(keys), patience).await?;
             removed += count_of(&reply).ok_or_else(out_of_step)?;

@@ -20,6 +20,7 @@ use super::scan::{query, unlink_matching, within};
 use super::script;
 use crate::error::StoreError;
 use crate::recovery::Target;
+use crate::store::Reach;
 
 /// How long a step of making a connection may take: opening it, greeting, one kept invalidation.
 pub(super) const SETUP: Duration = Duration::from_secs(1);
@@ -197,7 +198,8 @@ async fn carry_out(connection: &mut MultiplexedConnection, target: &Target) -> R
     let done = match target {
         Target::Key(key) => query(connection, cmd("UNLINK").arg(key), SETUP).await.map(drop),
         Target::Fenced(key, token) => query(connection, &script::unfence(key, token), SETUP).await.map(drop),
-        Target::Glob(glob) => unlink_matching(connection, glob, SETUP).await.map(drop),
+        Target::Glob(glob) => unlink_matching(connection, glob, Reach::Any, SETUP).await.map(drop),
+        Target::Made(glob) => unlink_matching(connection, glob, Reach::Value, SETUP).await.map(drop),
     };
     done.map_err(|error| fault::read(&error).0)
 }
