@@ -364,3 +364,49 @@ async fn without_a_store_the_entry_goes_as_soon_as_there_is_one() {
     })
     .await;
 }
+
+/// Its value names a tag too.
+#[cache(ttl = 60, tags = ["row:{id}", "parity:{value.0}"], skip(row))]
+async fn read_tagged(row: &Row, id: u64) -> (u64, u64) {
+    row.loads.fetch_add(1, SeqCst);
+    let value = row.value.load(SeqCst) + id;
+    (value % 2, value)
+}
+
+#[cache_put(read_tagged(id))]
+async fn write_tagged(row: &Row, id: u64, value: u64, takes: Duration) -> (u64, u64) {
+    row.value.store(value - id, SeqCst);
+    sleep(takes).await;
+    (value % 2, value)
+}
+
+#[tokio::test]
+async fn what_is_put_has_its_tags() {
+    let server = Server::redis().start();
+    let remote = Cache::builder().redis(server.url()).store_budget(secs(5)).build().unwrap();
+    for cache in [embedded(), remote] {
+        Cache::scope(cache.clone(), async {
+            let row = Row::default();
+            assert_eq!(write_tagged(&row, 1, 7, NOW).await, (1, 7));
+            assert_eq!(read_tagged(&row, 1).await, (1, 7));
+            assert_eq!(row.loads.load(SeqCst), 0, "it was a hit");
+            for (loads, tag) in [(1, "row:1"), (2, "parity:1")] {
+                cache.invalidate_tags(&[tag]).await.unwrap();
+                assert_eq!((read_tagged(&row, 1).await, row.loads.load(SeqCst)), ((1, 7), loads), "{tag}");
+                assert_eq!(write_tagged(&row, 1, 7, NOW).await, (1, 7));
+            }
+            // The row is written by then, and may have been written again.
+            for tag in ["row:1", "parity:0"] {
+                let put = write_tagged(&row, 1, 8, ms(100));
+                let invalidated = async {
+                    sleep(ms(30)).await;
+                    row.value.store(8, SeqCst);
+                    cache.invalidate_tags(&[tag]).await.unwrap();
+                };
+                assert_eq!(tokio::join!(put, invalidated).0, (0, 8));
+                assert_eq!(read_tagged(&row, 1).await, (1, 9), "{tag}");
+            }
+        })
+        .await;
+    }
+}

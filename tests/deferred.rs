@@ -466,3 +466,40 @@ async fn typed_targets_and_puts_wait_too() {
         assert_eq!(row(cache, db, 1).await, 3);
     }
 }
+
+#[cache(ttl = 600, key = "tagged:{id}", tags = ["row:{id}"], cache = cache)]
+async fn tagged_row(cache: &Cache, db: &Db, id: u64) -> u64 {
+    let _ = id;
+    db.read()
+}
+
+#[cache_invalidate(tags = ["row:{id}"], cache = cache)]
+async fn write_tag(cache: &Cache, db: &Db, id: u64, to: u64) {
+    let _ = (cache, id);
+    db.write(to);
+}
+
+#[tokio::test]
+async fn tags_wait_too() {
+    for bench in benches() {
+        let Bench { db, cache, other, .. } = &bench;
+        for by_hand in [false, true] {
+            db.write(1);
+            tagged_row::clear_cache(cache, 1).await.unwrap();
+            assert_eq!(tagged_row(cache, db, 1).await, 1);
+            let ((), list) = deferred(async {
+                if by_hand {
+                    db.write(2);
+                    cache.invalidate_tags(&["row:1"]).await.unwrap();
+                } else {
+                    write_tag(cache, db, 1, 2).await;
+                }
+                assert_eq!(tagged_row(cache, db, 1).await, 2, "its own write");
+            })
+            .await;
+            assert_eq!(tagged_row(other, db, 1).await, 1, "not committed yet");
+            list.apply().await;
+            assert_eq!((tagged_row(cache, db, 1).await, tagged_row(other, db, 1).await), (2, 2));
+        }
+    }
+}

@@ -31,6 +31,7 @@ pub(crate) struct CacheArgs {
     pub(crate) timeout: Option<Arg<Fixed>>,
     pub(crate) single_flight: Option<Arg<Flight>>,
     pub(crate) near: Option<Arg<Near>>,
+    pub(crate) tags: Option<Arg<Vec<LitStr>>>,
     pub(crate) version: Option<Arg<u32>>,
     pub(crate) helpers: Option<Arg<HelpersArg>>,
     pub(crate) cache: Option<Arg<Expr>>,
@@ -40,7 +41,7 @@ pub(crate) struct CacheArgs {
 }
 
 /// Each option and how it is written.
-const OPTIONS: [(&str, &str); 19] = [
+const OPTIONS: [(&str, &str); 20] = [
     ("ttl", "ttl = 300"),
     ("key_prefix", "key_prefix = \"user\""),
     ("key", "key = \"user:{id}\""),
@@ -56,6 +57,7 @@ const OPTIONS: [(&str, &str); 19] = [
     ("timeout", "timeout = \"2s\""),
     ("single_flight", "single_flight = \"process\""),
     ("near", "near = true"),
+    ("tags", "tags = [\"user:{id}\"]"),
     ("version", "version = 2"),
     ("helpers", "helpers = \"none\""),
     ("cache", "cache = &self.cache"),
@@ -123,6 +125,10 @@ impl CacheArgs {
             "timeout" => slot.set_once(&mut self.timeout, values::fixed(expr, "timeout", "2s")?),
             "single_flight" => slot.set_once(&mut self.single_flight, values::flight(&expr)?),
             "near" => slot.set_once(&mut self.near, values::near(&expr)?),
+            "tags" => {
+                let tags = values::tags(&expr, slot.errors)?;
+                slot.set_once(&mut self.tags, tags);
+            }
             "version" => slot.set_once(&mut self.version, values::version(&expr)?),
             "helpers" => slot.set_once(&mut self.helpers, values::helpers(&expr)?),
             _ => slot.set_once(&mut self.cache, expr),
@@ -216,6 +222,12 @@ mod tests {
             (quote!(timeout = limit(id)), "takes a fixed time: write `timeout = \"2s\"`"),
             (quote!(timeout = "2"), "no unit"),
             (quote!(near = 5), "write `near = true`"),
+            (quote!(tags = "users"), "write a list"),
+            (quote!(tags = []), "names none"),
+            (quote!(tags = [""]), "an empty tag"),
+            (quote!(tags = [users]), "a text in quotes"),
+            (quote!(tags = ["user:*"]), "is no pattern"),
+            (quote!(tags = ["a", "b", "a"]), "given twice"),
         ] {
             let shown = tokens.to_string();
             let (_, errors) = parse(tokens);

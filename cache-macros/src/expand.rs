@@ -8,6 +8,7 @@ mod owned;
 mod put;
 mod target;
 
+use invalidate::Rendered;
 pub(crate) use invalidate::invalidate;
 pub(crate) use put::put;
 
@@ -57,12 +58,12 @@ pub(crate) fn cache(site: &Site, item: &FnItem) -> TokenStream {
     let assert = assert(&p, &returns);
     let fit = fit(&p, &returns);
     let checks = argument::checks(&p, site, item);
-    let lives = lives(site);
+    let (lives, named) = (lives(site), named(&p, site));
     let call = key::call(&p, site, item, key::Scope::Wrapper);
     let judge = judge(&p, site, site.unless.as_ref());
     let (portable, carry) = if site.outlives() { owned::result(&p, &returns) } else { Default::default() };
     let (clonable, keep) = if site.near.is_some() { near(&p, &returns) } else { Default::default() };
-    let statements = made!(#kind #assert #clonable #portable #fit #keep #carry #checks #lives #call);
+    let statements = made!(#kind #assert #clonable #portable #fit #keep #carry #checks #lives #named #call);
     let wrapper = if site.outlives() {
         owned::wrapper(&p, site, item, &statements, &judge)
     } else {
@@ -195,6 +196,13 @@ fn lives(site: &Site) -> TokenStream {
     lives
 }
 
+/// What tags of the result read of the arguments, rendered before the body takes those.
+fn named(p: &TokenStream, site: &Site) -> TokenStream {
+    let mut rendered = Rendered::new(p);
+    site.tags.iter().flat_map(|tags| &tags.after).flatten().for_each(|part| drop(rendered.piece(part)));
+    rendered.statements
+}
+
 /// What becomes of a loaded value.
 fn judge(p: &TokenStream, site: &Site, unless: Option<&ExprClosure>) -> TokenStream {
     let mut fate = made!(#p::Fate::new());
@@ -215,6 +223,13 @@ fn judge(p: &TokenStream, site: &Site, unless: Option<&ExprClosure>) -> TokenStr
     if let Some(closure) = unless {
         asks = true;
         fate.extend(made!(.unless(#p::ask(value, #closure))));
+    }
+    // The same names as `named` gives them.
+    let mut rendered = Rendered::new(p);
+    for parts in site.tags.iter().flat_map(|tags| &tags.after) {
+        asks = true;
+        let pieces = parts.iter().map(|part| rendered.piece(part));
+        fate.extend(made!(.tag(&[#(#pieces),*])));
     }
     if !asks {
         return made!(move |_| #fate);

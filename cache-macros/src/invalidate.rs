@@ -5,9 +5,10 @@ use crate::errors::Errors;
 use crate::item::FnItem;
 use crate::list::{Slot, each, option_name, value};
 use crate::site::{Part, Results, fill};
+use crate::tags::Tags;
 use crate::target::{Target, Typed};
 use crate::template::Template;
-use crate::values::{Fixed, fixed, one_of, text};
+use crate::values::{self, Fixed, fixed, one_of, text};
 use proc_macro2::{Span, TokenStream};
 use std::time::Duration;
 use syn::ext::IdentExt;
@@ -19,6 +20,7 @@ use syn::{Expr, Ident, LitStr, Path, Token};
 pub(crate) struct InvalidateArgs {
     targets: Vec<LitStr>,
     typed: Vec<Target>,
+    tags: Option<Arg<Vec<LitStr>>>,
     on: Option<Arg<On>>,
     cache: Option<Arg<Expr>>,
     fence: Option<Arg<Fixed>>,
@@ -45,9 +47,11 @@ pub(crate) struct Invalidation {
     pub(crate) after: Vec<Vec<Part>>,
     /// Entries of cached functions.
     pub(crate) typed: Vec<Typed>,
+    pub(crate) tags: Tags,
 }
 
-const OPTIONS: [(&str, &str); 4] = [
+const OPTIONS: [(&str, &str); 5] = [
+    ("tags", "tags = [\"user:{id}\"]"),
     ("on", "on = \"always\""),
     ("fence", "fence = \"10s\""),
     ("cache", "cache = &self.cache"),
@@ -61,6 +65,8 @@ const ZERO_FENCE: &str =
     "zero `fence` keeps nobody out: write more than a write ever takes, such as `fence = \"10s\"`";
 const FENCED_GLOB: &str = "`fence` needs keys: which ones a glob or `::*` fits isn't known before the body runs; write \
      the key, or put this target into another `#[cache_invalidate]` without `fence`";
+const FENCED_TAG: &str = "`fence` needs keys: whatever has a tag isn't known before the body runs; put the tags into \
+     another `#[cache_invalidate]` without `fence`";
 const FENCED_VALUE: &str = "`fence` needs keys before the body runs, and `value` is known after it: put this target \
      into another `#[cache_invalidate]` without `fence`";
 
@@ -69,7 +75,9 @@ impl InvalidateArgs {
         let mut args = Self::default();
         let before = errors.is_empty();
         each(tokens, errors, |input, errors| {
-            if !(input.peek(Ident::peek_any) && input.peek2(Token![=])) {
+            let is_call = input.peek2(syn::token::Paren) || input.peek2(Token![::]);
+            let is_tags = !is_call && input.fork().parse::<Ident>().is_ok_and(|name| name == "tags");
+            if !(is_tags || (input.peek(Ident::peek_any) && input.peek2(Token![=]))) {
                 return args.target(input);
             }
             let name = option_name(input, &OPTIONS)?;
@@ -85,6 +93,11 @@ impl InvalidateArgs {
                         slot.errors.span(life.span, ZERO_FENCE);
                     }
                     slot.set_once(&mut args.fence, life);
+                }
+                "tags" => {
+                    let expr = value(&name, input, &OPTIONS)?;
+                    let tags = values::tags(&expr, slot.errors)?;
+                    slot.set_once(&mut args.tags, tags);
                 }
                 "cache" => slot.set_once(&mut args.cache, value(&name, input, &OPTIONS)?),
                 _ => slot.set_once(&mut args.krate, value(&name, input, &OPTIONS)?),
@@ -114,19 +127,24 @@ impl InvalidateArgs {
 
 impl Invalidation {
     pub(crate) fn resolve(args: InvalidateArgs, item: &FnItem, errors: &mut Errors) -> Self {
-        if args.targets.is_empty() && args.typed.is_empty() && !args.broken {
+        let tags = args.tags.map(|tags| tags.value).unwrap_or_default();
+        if args.targets.is_empty() && args.typed.is_empty() && tags.is_empty() && !args.broken {
             errors.span(
                 Span::call_site(),
                 "`#[cache_invalidate]` needs a target: write `#[cache_invalidate(\"user:*\")]`",
             );
         }
-        if let (Some(cache), true, false) = (&args.cache, args.targets.is_empty(), args.typed.is_empty()) {
+        let has_others = !(args.targets.is_empty() && tags.is_empty());
+        if let (Some(cache), false, false) = (&args.cache, has_others, args.typed.is_empty()) {
             errors.at(
                 &cache.name,
                 "`cache` has no effect: an entry is forgotten in the cache of its function; remove it",
             );
         }
         let is_fenced = args.fence.is_some();
+        if let (true, Some(tag)) = (is_fenced, tags.first()) {
+            errors.at(tag, FENCED_TAG);
+        }
         let is_of_result = |part: &Part| matches!(part, Part::Result { .. });
         let targets = args.targets.iter().filter_map(|literal| {
             let parts = target(literal, item, errors)?;
@@ -160,6 +178,7 @@ impl Invalidation {
             before,
             after,
             typed,
+            tags: Tags::resolve(&tags, item, errors),
         }
     }
 }
@@ -210,16 +229,20 @@ mod tests {
             (quote!(""), "fits nothing"),
             (quote!("user:{ip}"), "did you mean `id`"),
             (quote!("a", on = "err"), "`\"always\"`"),
-            (quote!("a", tags = ["a"]), "unknown option `tags`"),
             (quote!("a:*", fence = "10s"), "needs keys: which ones a glob"),
             (quote!("a:{value}", fence = 10), "known after it"),
             (quote!("a", fence = 0), "keeps nobody out"),
+            (quote!("a", tags = ["a"], fence = 10), "whatever has a tag"),
             (quote!("a", fence = LONG), "takes a fixed time"),
             (quote!(get_user), "`get_user::*` for all"),
             (quote!(users::get_user), "`users::get_user(..)`"),
             (quote!(3 + 4), "pattern in quotes"),
             (quote!(<T as Get>::get(id)), "method of a trait"),
             (quote!(get_user(id), cache = cache), "no effect"),
+            (quote!("a", tag = ["a"]), "did you mean `tags`"),
+            (quote!(tags = []), "names none"),
+            (quote!(tags), "write `tags = [\"user:{id}\"]`"),
+            (quote!(tags = ["user:{ip}"]), "did you mean `id`"),
             (quote!("a", on = ), "write `on = \"always\"`"),
             (quote!("a", on = "ok", on = "ok"), "given twice"),
             (quote!("{id}{value}"), "write `{id}:{value}`"),

@@ -17,6 +17,7 @@ mod list;
 mod names;
 mod put;
 mod site;
+mod tags;
 mod target;
 mod template;
 mod values;

@@ -5,6 +5,7 @@ use crate::errors::{Errors, hint};
 use crate::generics;
 use crate::item::{FnItem, Shape};
 use crate::names;
+use crate::tags::Tags;
 use crate::template::{Piece, Place, Template};
 use crate::values::{Ahead, Builder, Fixed, Flight, HelpersArg, Jitter, Life, Near};
 use proc_macro2::{Ident, Span};
@@ -25,6 +26,8 @@ pub(crate) struct Site {
     pub(crate) timeout: Option<Fixed>,
     pub(crate) flight: Option<Flight>,
     pub(crate) near: Option<Near>,
+    /// Over the arguments, and over the result too; nothing: the function has no tags.
+    pub(crate) tags: Option<Tags>,
     pub(crate) version: Option<u32>,
     pub(crate) when: Option<Expr>,
     pub(crate) unless: Option<ExprClosure>,
@@ -80,6 +83,7 @@ pub(crate) enum Helpers {
 impl Site {
     pub(crate) fn resolve(args: CacheArgs, item: &FnItem, errors: &mut Errors) -> Option<Self> {
         let key = Key::resolve(&args, item, errors);
+        let tags = args.tags.as_ref().map(|tags| Tags::resolve(&tags.value, item, errors));
         let helpers = match (&args.helpers, &item.shape) {
             (_, Shape::Boxed(_)) | (Some(Arg { value: HelpersArg::None, .. }), _) => Helpers::None,
             (Some(Arg { value: HelpersArg::Method, .. }), _) => Helpers::Method,
@@ -101,6 +105,7 @@ impl Site {
             timeout: value(args.timeout),
             flight: value(args.single_flight),
             near: value(args.near),
+            tags,
             version: value(args.version),
             when: value(args.when),
             unless: value(args.unless),
@@ -117,13 +122,7 @@ impl Site {
     pub(crate) fn key_reads(&self) -> BTreeSet<String> {
         match &self.key {
             Key::Hashed(hashed) => hashed.args.iter().map(plain).collect(),
-            Key::Template { parts, .. } => parts
-                .iter()
-                .filter_map(|part| match part {
-                    Part::Argument { root, .. } => Some(plain(root)),
-                    Part::Text(_) | Part::Result { .. } => None,
-                })
-                .collect(),
+            Key::Template { parts, .. } => roots(parts).collect(),
             Key::Closure { closure, args } => {
                 let mut reads = names::in_expr(&closure.body);
                 reads.extend(args.iter().map(plain));
@@ -134,6 +133,11 @@ impl Site {
                 args.iter().map(plain).chain(this).collect()
             }
         }
+    }
+
+    /// Names that the tags read.
+    pub(crate) fn tag_reads(&self) -> BTreeSet<String> {
+        self.tags.as_ref().map(Tags::reads).unwrap_or_default()
     }
 
     /// Names that the times to live read.
@@ -148,6 +152,14 @@ impl Site {
         }
         reads
     }
+}
+
+/// Names that a template reads.
+pub(crate) fn roots(parts: &[Part]) -> impl Iterator<Item = String> {
+    parts.iter().filter_map(|part| match part {
+        Part::Argument { root, .. } => Some(plain(root)),
+        Part::Text(_) | Part::Result { .. } => None,
+    })
 }
 
 impl Key {

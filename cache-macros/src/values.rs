@@ -1,6 +1,7 @@
 //! The forms of the values: seconds or a text, a closure or a path, one of a few words.
 
 use crate::duration;
+use crate::errors::Errors;
 use proc_macro2::{Group, Ident, Span};
 use quote::ToTokens;
 use std::time::Duration;
@@ -86,6 +87,41 @@ pub(crate) fn text(expr: &Expr, message: &str) -> syn::Result<LitStr> {
         Some(Lit::Str(text)) => Ok(text.clone()),
         _ => wrong(expr, message),
     }
+}
+
+/// A list of tags; what is wrong with one of them is left out.
+pub(crate) fn tags(expr: &Expr, errors: &mut Errors) -> syn::Result<Vec<LitStr>> {
+    let list = match expr {
+        Expr::Array(array) => &array.elems,
+        Expr::Group(group) => return tags(&group.expr, errors),
+        _ => return wrong(expr, "write a list of tags: `tags = [\"user:{id}\", \"users\"]`"),
+    };
+    if list.is_empty() {
+        return wrong(expr, "`tags` names none: write `tags = [\"user:{id}\"]`, or remove it");
+    }
+    let mut known = Vec::new();
+    for tag in list {
+        known.extend(errors.ok(tag_text(tag, &known)));
+    }
+    Ok(known)
+}
+
+fn tag_text(tag: &Expr, known: &[LitStr]) -> syn::Result<LitStr> {
+    let literal = text(tag, "a tag is a text in quotes: `\"user:{id}\"`")?;
+    let value = literal.value();
+    if value.is_empty() {
+        return wrong(tag, "an empty tag: write `\"users\"` or `\"user:{id}\"`");
+    }
+    if value.contains('*') {
+        return wrong(
+            tag,
+            "a tag is no pattern, so `*` means nothing: give what is to be invalidated together one tag, such as `\"users\"`",
+        );
+    }
+    if known.iter().any(|known| known.value() == value) {
+        return wrong(tag, &format!("the tag `{value}` is given twice: keep one"));
+    }
+    Ok(literal)
 }
 
 pub(crate) fn boolean(expr: &Expr) -> syn::Result<bool> {

@@ -16,9 +16,8 @@ use crate::error::CacheError;
 use crate::events::Stats;
 use crate::key::by_hand;
 use crate::policy::{Fate, Life, SingleFlight, Ttl};
-use crate::record;
 use crate::recovery::{Kept, Target};
-use crate::shared::Core;
+use crate::shared::{Core, is_doubtful};
 use crate::sight::Ask;
 use crate::site::fingerprint;
 use crate::store::{Expiry, Reach, Store};
@@ -92,7 +91,7 @@ impl Cache {
             return Ok(self.core.decode(&key, None));
         }
         let mut bytes = self.core.timed(self.core.store.get(&key)).await?;
-        if bytes.as_ref().is_some_and(|bytes| !record::grace(bytes).is_zero()) {
+        if bytes.as_ref().is_some_and(|bytes| is_doubtful(bytes)) {
             let key = std::slice::from_ref(&key);
             bytes = Box::pin(self.core.fresh(key)).await?.pop().flatten();
         }
@@ -199,7 +198,11 @@ impl Cache {
         if deferred::is_gone(self, &key) {
             return Ok(Expiry::Missing);
         }
-        Ok(self.core.timed(self.core.store.expiry(&key)).await?)
+        let (expiry, has_tags) = self.core.timed(self.core.store.expiry(&key)).await?;
+        if has_tags && Box::pin(self.core.fresh(std::slice::from_ref(&key))).await? == [None] {
+            return Ok(Expiry::Missing);
+        }
+        Ok(expiry)
     }
 
     /// Removes every key that fits the glob (`*`, `?`, `[a-z]`, `\` before what is meant literally),
@@ -219,8 +222,34 @@ impl Cache {
         self.core.invalidate_glob(&glob, Reach::Any).await
     }
 
-    /// The values of these keys, in their order, in one round trip; two if there are values of functions
-    /// with `stale_if_error` among them.
+    /// Forgets whatever has one of these tags, in one round trip, however much that is. A tag is what a
+    /// template of `tags` makes, so values in it are escaped as in keys.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), cache_runtime::CacheError> {
+    /// # let cache = cache_runtime::Cache::builder().build()?;
+    /// cache.invalidate_tags(&["user:1", "users"]).await?;
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// As [`Cache`] says. If the store can't be reached the invalidation is kept, and done when it can.
+    pub async fn invalidate_tags(&self, tags: &[impl AsRef<str>]) -> Result<(), CacheError> {
+        if tags.is_empty() || self.core.are_deferred(self, tags) {
+            return Ok(());
+        }
+        self.core.books(None).count_many(tags.len() as u64, |book| &book.invalidations);
+        self.core.invalidate_tags(tags).await.inspect_err(|error| {
+            if !matches!(error, CacheError::KeyTooLong { .. }) {
+                for tag in tags {
+                    self.core.keep_tag(tag.as_ref(), "*");
+                }
+            }
+        })
+    }
+
+    /// The values of these keys, in their order, in one round trip; two more if there are values of functions
+    /// with `stale_if_error` or `tags` among them.
     ///
     /// # Errors
     /// As [`Cache`] says.
@@ -331,7 +360,7 @@ impl Cache {
         self.core.pending()
     }
 
-    fn ask<T>(&self, key: &str) -> Result<Ask, CacheError> {
+    pub(crate) fn ask<T: ?Sized>(&self, key: &str) -> Result<Ask, CacheError> {
         let key = self.core.full(key.to_owned())?;
         Ok(Ask {
             identity: by_hand(&key),
@@ -340,6 +369,7 @@ impl Cache {
             version: 0,
             flight: SingleFlight::Fleet,
             site: None,
+            tags: None,
         })
     }
 }

@@ -7,6 +7,7 @@ use std::cell::Cell;
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::pin::pin;
+use std::sync::Arc;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -21,14 +22,15 @@ use crate::engine::{Pass, Step};
 use crate::error::CacheError;
 use crate::events::Stats;
 use crate::global::{self, CacheRef};
-use crate::key::{self, Key, KeyFault, KeyMaker, LONGEST, NamedKey};
-use crate::lead::{Entry, Lead};
+use crate::key::{self, Key, KeyFault, KeyMaker, LONGEST, NamedKey, Piece};
+use crate::lead::Lead;
 use crate::policy::{Fate, Life};
 use crate::put::encode_put;
 use crate::recovery::Target;
 use crate::sight::{Ask, Hit};
-use crate::site::{At, Site, fingerprint};
+use crate::site::{At, Labels, Site, fingerprint};
 use crate::store::Reach;
+use crate::tags::Tags;
 use crate::value::{Kind, Stores};
 
 /// One call being prepared; `N` says whether it keeps what it reads in this process, too.
@@ -38,13 +40,18 @@ pub struct Call<N = Far> {
     pub(crate) cache: Option<Cache>,
     pub(crate) when: bool,
     pub(crate) key: Option<Result<NamedKey, KeyFault>>,
+    // Boxed: most functions have none.
+    pub(crate) tags: Option<Box<TagTexts>>,
     pub(crate) near: N,
 }
+
+/// The texts of a call's tags.
+pub(crate) type TagTexts = Result<Vec<String>, KeyFault>;
 
 impl Call {
     /// A call of the function that stands here.
     pub fn new(at: At) -> Self {
-        Self { at, cache: None, when: true, key: None, near: Far }
+        Self { at, cache: None, when: true, key: None, tags: None, near: Far }
     }
 
     /// In this cache instead of the global one.
@@ -74,6 +81,16 @@ impl Call {
 }
 
 impl<N> Call<N> {
+    /// With the tags that the arguments name, unless the cache isn't used. A function whose result names
+    /// tags has these too, be they none.
+    #[must_use]
+    pub fn tags(mut self, tags: &[&[Piece<'_>]]) -> Self {
+        if self.when {
+            self.tags = Some(Box::new(tags.iter().map(|pieces| key::tag(pieces)).collect()));
+        }
+        self
+    }
+
     pub(crate) fn cache(&self) -> Result<CacheRef, CacheError> {
         match &self.cache {
             Some(cache) => Ok(CacheRef::Owned(cache.clone())),
@@ -92,7 +109,13 @@ impl<N> Call<N> {
     fn ask<V>(&self, cache: &Cache) -> Result<Ask, CacheError> {
         let NamedKey { text, identity } = self.named()?;
         let site = self.at.site;
+        let of_result = site.tags == Some(Labels::Result);
+        let tags = match &self.tags {
+            Some(texts) => Some(Arc::new(Tags::new(cache.core(), (**texts).clone()?, of_result)?)),
+            None => None,
+        };
         Ok(Ask {
+            tags,
             key: cache.core().full(text)?,
             identity,
             fingerprint: fingerprint::<V>(),
@@ -341,11 +364,18 @@ where
     if deferred::collect(&cache, || (Target::Key(ask.key.clone()), call.cover(&cache))) {
         return Ok(());
     }
-    let Entry { record, life } = encode_put::<K, R, _, _>(&cache, &ask, value, judge)?;
-    match life {
+    let site = call.at.site;
+    let entry = encode_put::<K, R, _, _>(&cache, &ask, value, judge)?;
+    match entry.life {
         Life::For(life) => {
-            if !Commands::new(&cache, ask).put(record, life).await? {
-                core.books(Some(call.at.site)).count(|book| &book.fills_refused);
+            let commands = Commands::new(&cache, ask);
+            let is_put = if site.tags.is_some() {
+                Box::pin(commands.put_tagged(entry, life)).await?
+            } else {
+                commands.put(entry.record, life).await?
+            };
+            if !is_put {
+                core.books(Some(site)).count(|book| &book.fills_refused);
             }
             Ok(())
         }

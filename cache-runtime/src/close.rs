@@ -191,6 +191,7 @@ impl<'c> Look<'c> {
             cache: cache.cloned(),
             when,
             key: when.then(|| key.name(&at)),
+            tags: None,
             near: Close { instance: at.instance(), args },
         }
     }

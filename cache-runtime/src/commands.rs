@@ -27,7 +27,7 @@ pub(crate) struct Commands<'a> {
     pub(crate) cache: &'a Cache,
     pub(crate) ask: Ask,
     /// What is left of the store's budget.
-    left: Duration,
+    pub(crate) left: Duration,
 }
 
 impl<'a> Commands<'a> {
@@ -50,12 +50,16 @@ impl<'a> Commands<'a> {
     }
 
     /// Asks the store, out of what is left of the budget.
-    async fn spend<T>(left: &mut Duration, core: &Core, operation: Reply<'_, T>) -> Result<T, StoreError> {
+    pub(crate) async fn spend<T>(
+        left: &mut Duration,
+        core: &Core,
+        operation: Reply<'_, T>,
+    ) -> Result<T, StoreError> {
         Self::within(left, core, |left| core.timed_by(left, operation)).await
     }
 
     /// Asks the store, which is told how much is left of the budget.
-    async fn within<T, F: Future<Output = Result<T, StoreError>>>(
+    pub(crate) async fn within<T, F: Future<Output = Result<T, StoreError>>>(
         left: &mut Duration,
         core: &Core,
         ask: impl FnOnce(Duration) -> F,
@@ -76,6 +80,11 @@ impl<'a> Commands<'a> {
     /// What stands under the key.
     pub(crate) async fn look(&mut self) -> Sight {
         let core = self.core();
+        if self.ask.is_tagged() {
+            let is_aged = self.ask.asks_age();
+            let sight = Box::pin(self.judge(is_aged)).await;
+            return Box::pin(self.settled(sight)).await;
+        }
         if self.ask.asks_age() {
             // Boxed: other functions don't carry the room for it.
             return Box::pin(self.look_aged()).await;
@@ -93,6 +102,16 @@ impl<'a> Commands<'a> {
     }
 
     async fn date(&mut self) -> Sight {
+        if !self.ask.is_tagged() {
+            match self.date_untagged().await {
+                Sight::Undated => {}
+                sight => return sight,
+            }
+        }
+        Box::pin(self.judge(true)).await
+    }
+
+    async fn date_untagged(&mut self) -> Sight {
         let core = self.core();
         if let Some(near) = self.ask.site.and_then(|site| site.near) {
             return match Self::within(&mut self.left, core, |left| {
@@ -114,7 +133,7 @@ impl<'a> Commands<'a> {
 
     /// Looks at a stranger's entry again: if it is still there, the key is shared; if not, replies and
     /// questions have got out of step.
-    async fn settled(&mut self, sight: Sight) -> Sight {
+    pub(crate) async fn settled(&mut self, sight: Sight) -> Sight {
         let sight = match sight {
             Sight::Undated => Box::pin(self.date()).await,
             sight => sight,
@@ -135,7 +154,7 @@ impl<'a> Commands<'a> {
         }
     }
 
-    fn failed(&self, error: &StoreError) -> Sight {
+    pub(crate) fn failed(&self, error: &StoreError) -> Sight {
         self.books().count(|book| &book.store_errors);
         if let StoreError::WrongType(_) = error {
             self.core().warn_once(&self.ask.key, "holds a data structure that isn't ours: left alone");
@@ -147,6 +166,9 @@ impl<'a> Commands<'a> {
 
     /// Puts a lease where nothing is, or says what is there.
     pub(crate) async fn acquire(&mut self) -> Result<Hold, Sight> {
+        if let Some(tags) = self.ask.tags.clone() {
+            return Box::pin(self.acquire_tagged(tags)).await;
+        }
         let (core, mut hold) = (self.core(), self.hold());
         let operation = core.store.acquire(&self.ask.key, hold.token(), core.options.lease);
         match Self::spend(&mut self.left, core, operation).await {
@@ -162,7 +184,7 @@ impl<'a> Commands<'a> {
 
     /// The lease may be there although the reply was lost: dropping the hold releases it. A server
     /// that refused has put none.
-    fn not_leased(&self, mut hold: Hold, error: &StoreError) -> Sight {
+    pub(crate) fn not_leased(&self, mut hold: Hold, error: &StoreError) -> Sight {
         if let StoreError::Refused(_) | StoreError::WrongType(_) = error {
             hold.disarm();
         }
@@ -171,6 +193,9 @@ impl<'a> Commands<'a> {
 
     /// Puts a lease in the place of what was seen; if that is gone, there is nothing to say but "look".
     pub(crate) async fn replace(&mut self, seen: Prefix) -> Result<Hold, Sight> {
+        if let Some(tags) = self.ask.tags.clone() {
+            return Box::pin(self.replace_tagged(seen, tags)).await;
+        }
         let (core, mut hold) = (self.core(), self.hold());
         let operation = core.store.swap(&self.ask.key, seen, hold.token(), Some(core.options.lease));
         match Self::spend(&mut self.left, core, operation).await {
@@ -195,7 +220,8 @@ impl<'a> Commands<'a> {
             let read =
                 Self::within(&mut self.left, core, |left| Box::pin(read_near(self.cache, &self.ask, left)));
             if let Ok((there, Some(ticket))) = read.await {
-                if Sight::of_aged(there, &self.ask, core).loader() == Some(theirs) {
+                // Whatever became of its tags: it is looked at again in any case.
+                if Sight::of_judged(there, true, &self.ask, core).loader() == Some(theirs) {
                     let _ = clock::timeout(no_longer(core.options.poll.1), ticket.until_forgotten()).await;
                 }
                 return;
@@ -207,6 +233,9 @@ impl<'a> Commands<'a> {
     /// Marks the value as being renewed by this call; it stays readable.
     pub(crate) async fn claim(&mut self, hit: &Hit) -> Result<Hold, Sight> {
         let Some(seen) = hit.prefix() else { return Err(Sight::Absent) };
+        if let Some(tags) = self.ask.tags.clone() {
+            return Box::pin(self.claim_tagged(hit, seen, tags)).await;
+        }
         let core = self.core();
         let mut hold = Hold::claim(self.cache.clone(), self.ask.key.clone(), hit.end());
         // The life was asked for before the value: with more left it is a newer one, just filled.
@@ -227,7 +256,7 @@ impl<'a> Commands<'a> {
         let _ = Self::spend(&mut self.left, core, core.store.remove(&self.ask.key)).await;
     }
 
-    fn hold(&self) -> Hold {
+    pub(crate) fn hold(&self) -> Hold {
         Hold::lease(self.cache.clone(), self.ask.key.clone())
     }
 
@@ -239,7 +268,7 @@ impl<'a> Commands<'a> {
             sight = Sight::of(core.timed(core.store.get(&self.ask.key)).await?, &self.ask, core);
         }
         if let Sight::Undated = sight {
-            sight = Sight::of_aged(core.timed(core.store.get_aged(&self.ask.key)).await?, &self.ask, core);
+            sight = self.peek_judged().await?;
         }
         Ok(if let Sight::Hit(hit) = sight { Some(hit) } else { None })
     }

@@ -196,7 +196,7 @@ impl Cache {
         }
         for one in targets {
             let done = match &one.0 {
-                Target::Key(_) => continue,
+                Target::Epoch(_) | Target::Key(_) => continue,
                 Target::Glob(glob) => core.invalidate_glob(glob, Reach::Any).await.map(drop),
                 Target::Made(glob) => core.invalidate_glob(glob, Reach::Value).await.map(drop),
                 Target::Fenced(key, token) => core.unfence(key, *token).await,

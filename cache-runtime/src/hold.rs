@@ -15,6 +15,7 @@ use crate::background;
 use crate::cache::Cache;
 use crate::error::StoreError;
 use crate::record::{self, Claim, Kind, Prefix};
+use crate::tags::Captured;
 
 /// The right to fill one key, as long as the store agrees.
 #[derive(Debug)]
@@ -24,6 +25,8 @@ pub(crate) struct Hold {
     prefix: Prefix,
     /// For a claim: when the value that it stands on expires, if it does.
     end: Option<Instant>,
+    /// What the tags of the value were before it is loaded, if it has any: evidence, too.
+    captured: Option<Box<Captured>>,
     undo: Undo,
 }
 
@@ -41,21 +44,32 @@ enum Undo {
 impl Hold {
     /// A lease that is about to be acquired; dropping it releases it, acquired or not.
     pub(crate) fn lease(cache: Cache, key: String) -> Self {
-        Self { cache, key, prefix: record::fresh(Kind::Lease), end: None, undo: Undo::Release }
+        let prefix = record::fresh(Kind::Lease);
+        Self { cache, key, prefix, end: None, captured: None, undo: Undo::Release }
     }
 
     /// A put's token that is about to be placed; dropping it releases it, placed or not.
     pub(crate) fn put(cache: Cache, key: String) -> Self {
-        Self { cache, key, prefix: record::fresh(Kind::Put), end: None, undo: Undo::Release }
+        Self { cache, key, prefix: record::fresh(Kind::Put), end: None, captured: None, undo: Undo::Release }
     }
 
     /// A claim that is about to be made, on a value that expires then.
     pub(crate) fn claim(cache: Cache, key: String, end: Option<Instant>) -> Self {
-        Self { cache, key, prefix: record::fresh(Kind::Value), end, undo: Undo::Unclaim }
+        let prefix = record::fresh(Kind::Value);
+        Self { cache, key, prefix, end, captured: None, undo: Undo::Unclaim }
     }
 
     pub(crate) fn prefix(&self) -> Prefix {
         self.prefix
+    }
+
+    /// What the tags were when it was made.
+    pub(crate) fn capture(&mut self, captured: Captured) {
+        self.captured = Some(Box::new(captured));
+    }
+
+    pub(crate) fn take_captured(&mut self) -> Option<Box<Captured>> {
+        self.captured.take()
     }
 
     /// What stands in the store while it holds: a lease, or the head of a claimed value.

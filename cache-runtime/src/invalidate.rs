@@ -25,7 +25,7 @@ use crate::value::Kind;
 #[derive(Debug, Clone)]
 struct Target {
     text: String,
-    is_glob: bool,
+    of: Of,
     /// The template with `*` for each value: what it is known by in warnings.
     shape: String,
     /// What a fence is known by that was put up for it, or may have been.
@@ -40,6 +40,14 @@ impl Target {
     fn cache(&self) -> Option<Cache> {
         self.cache.clone().or_else(|| global::global().ok())
     }
+}
+
+/// What a text names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Of {
+    Key,
+    Glob,
+    Tag,
 }
 
 /// Whether an `Err` of the writer invalidates too.
@@ -85,13 +93,23 @@ impl Plan {
 
     /// Adds a key, or a glob if the text of the template holds one. Values never make a glob.
     #[must_use]
-    pub fn pattern(mut self, pieces: &[Piece<'_>]) -> Self {
+    pub fn pattern(self, pieces: &[Piece<'_>]) -> Self {
+        self.target(pieces, |text| if store::has_meta(text) { Of::Glob } else { Of::Key })
+    }
+
+    /// Adds a tag.
+    #[must_use]
+    pub fn tag(self, pieces: &[Piece<'_>]) -> Self {
+        self.target(pieces, |_| Of::Tag)
+    }
+
+    fn target(mut self, pieces: &[Piece<'_>], of: impl FnOnce(&str) -> Of) -> Self {
         let shape =
             pieces.iter().map(|piece| if let Piece::Text(text) = piece { text } else { "*" }).collect();
         match key::join(pieces) {
             Ok(text) => {
-                let (is_glob, cache) = (store::has_meta(&text), self.cache.clone());
-                self.targets.push(Target { text, is_glob, shape, cache, site: None, token: None });
+                let (of, cache) = (of(&text), self.cache.clone());
+                self.targets.push(Target { text, of, shape, cache, site: None, token: None });
             }
             Err(_) => warn!(target: "cache_aside", "a `Display` failed: an invalidation is lost"),
         }
@@ -106,7 +124,7 @@ impl Plan {
             let shape = key::all_of(&call.at);
             let site = Some(call.at.site);
             let (text, cache) = (named.text, call.cache);
-            self.targets.push(Target { text, is_glob: false, shape, cache, site, token: None });
+            self.targets.push(Target { text, of: Of::Key, shape, cache, site, token: None });
         }
         self
     }
@@ -117,7 +135,7 @@ impl Plan {
         let text = key::all_of(&call.at);
         let site = Some(call.at.site);
         let (shape, cache) = (text.clone(), call.cache);
-        self.targets.push(Target { shape, text, is_glob: true, cache, site, token: None });
+        self.targets.push(Target { shape, text, of: Of::Glob, cache, site, token: None });
         self
     }
 
@@ -135,7 +153,7 @@ impl Plan {
     /// Puts up the fences. Where that fails, the key is as one without: it is invalidated after the body.
     async fn raise(&mut self) {
         let Some(life) = self.fence else { return };
-        for target in self.targets.iter_mut().filter(|target| !target.is_glob) {
+        for target in self.targets.iter_mut().filter(|target| target.of == Of::Key) {
             let Some(cache) = target.cache() else { continue };
             let Ok(key) = cache.core().full(target.text.clone()) else { continue };
             let token = record::fresh(record::Kind::Fence);
@@ -157,6 +175,14 @@ impl Plan {
     pub(crate) async fn carry_out(mut self) {
         self.armed = true;
         self.defer();
+        if self.targets.iter().any(|target| target.of == Of::Tag) {
+            // Those of one attribute are of one cache.
+            let tag = self.targets.iter().find(|target| target.of == Of::Tag);
+            if let Some(cache) = tag.and_then(Target::cache) {
+                cache.core().forget_tags(&self.targets).await;
+            }
+            self.targets.retain(|target| target.of != Of::Tag);
+        }
         while let Some(target) = self.targets.last().cloned() {
             if let Some(cache) = target.cache() {
                 cache.core().forget(&target).await;
@@ -265,6 +291,45 @@ impl Core {
         Ok(count)
     }
 
+    /// Forgets whatever has one of these tags, in one command, however much that is.
+    pub(crate) async fn invalidate_tags(&self, texts: &[impl AsRef<str>]) -> Result<(), CacheError> {
+        let tags = texts.iter().map(|text| self.tag_key(text.as_ref())).collect::<Result<Vec<_>, _>>()?;
+        // The epoch first: see `tags.rs`.
+        let keys: Vec<String> = [self.tag_epoch()].into_iter().chain(tags).collect();
+        self.timed(self.store.remove_many(&keys)).await?;
+        debug!(target: "cache_aside", tags = ?&keys[1..], "invalidated");
+        Ok(())
+    }
+
+    /// Whether a transaction has noted these tags.
+    pub(crate) fn are_deferred(&self, cache: &Cache, texts: &[impl AsRef<str>]) -> bool {
+        let keys = texts.iter().filter_map(|text| self.tag_key(text.as_ref()).ok()).map(Full::Key);
+        let mut notes = [Full::Epoch(self.tag_epoch())].into_iter().chain(keys);
+        deferred::is_inside() && notes.all(|note| deferred::collect(cache, || (note, None)))
+    }
+
+    /// Keeps the invalidation of a tag. `cover` is a glob that all tags fit that are made like it.
+    pub(crate) fn keep_tag(&self, text: &str, cover: &str) {
+        // No value has so long a tag.
+        let Ok(key) = self.tag_key(text) else { return };
+        self.keep(Full::Epoch(self.tag_epoch()), None);
+        self.keep(Full::Key(key), Some(self.full_glob(&format!("@tag:{cover}"))));
+    }
+
+    /// Forgets the tags among these, or keeps them.
+    async fn forget_tags(&self, targets: &[Target]) {
+        let is_tag = |target: &&Target| target.of == Of::Tag && self.tag_key(&target.text).is_ok();
+        let tags: Vec<&Target> = targets.iter().filter(is_tag).collect();
+        self.books(None).count_many(tags.len() as u64, |book| &book.invalidations);
+        let texts: Vec<&str> = tags.iter().map(|target| target.text.as_str()).collect();
+        if let Err(error) = self.invalidate_tags(&texts).await {
+            warn!(target: "cache_aside", tags = ?texts, %error, "an invalidation is kept until the store can take it");
+            for target in tags {
+                self.keep_target(target);
+            }
+        }
+    }
+
     /// Forgets every key that fits a full glob.
     pub(crate) async fn invalidate_glob(&self, glob: &str, reach: Reach) -> Result<u64, CacheError> {
         let count = self.store.remove_matching(glob, reach).await?;
@@ -276,7 +341,7 @@ impl Core {
         self.books(target.site).count(|book| &book.invalidations);
         let Some(full) = self.full_target(target) else { return };
         let done = match &full {
-            Full::Key(key) => self.invalidate_keys(std::slice::from_ref(key)).await,
+            Full::Epoch(key) | Full::Key(key) => self.invalidate_keys(std::slice::from_ref(key)).await,
             Full::Glob(glob) => self.invalidate_glob(glob, Reach::Any).await,
             Full::Made(glob) => self.invalidate_glob(glob, Reach::Value).await,
             // It was there, or its entry was forgotten when it was put up.
@@ -296,7 +361,7 @@ impl Core {
 impl Core {
     /// The target under the namespace; nothing if no entry can have so long a key.
     fn full_target(&self, target: &Target) -> Option<Full> {
-        if target.is_glob {
+        if target.of == Of::Glob {
             let glob = self.full_glob(&target.text);
             return Some(if target.site.is_some() { Full::Made(glob) } else { Full::Glob(glob) });
         }
@@ -312,11 +377,17 @@ impl Core {
 
     /// Whether a transaction has noted it.
     fn is_deferred(&self, cache: &Cache, target: &Target) -> bool {
+        if target.of == Of::Tag {
+            return self.are_deferred(cache, &[&target.text]);
+        }
         let Some(full) = self.full_target(target) else { return false };
         deferred::collect(cache, || (full, self.cover(target)))
     }
 
     fn keep_target(&self, target: &Target) {
+        if target.of == Of::Tag {
+            return self.keep_tag(&target.text, &target.shape);
+        }
         if let Some(full) = self.full_target(target) {
             self.keep(full, self.cover(target));
         }

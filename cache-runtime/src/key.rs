@@ -208,6 +208,11 @@ pub(crate) fn join(pieces: &[Piece<'_>]) -> Result<String, std::fmt::Error> {
     Ok(out)
 }
 
+/// The text of one tag.
+pub(crate) fn tag(pieces: &[Piece<'_>]) -> Result<String, KeyFault> {
+    join(pieces).map_err(|_| KeyFault::Argument("its `Display` failed".to_owned()))
+}
+
 /// A value rendered and escaped now, for a template that is put together later.
 pub fn render(value: &dyn Display) -> String {
     let mut out = String::new();

@@ -20,10 +20,12 @@ use crate::deferred;
 use crate::error::{CacheError, StoreError};
 use crate::flight::{Landing, Seat};
 use crate::hold::Hold;
-use crate::policy::{Fate, Jitter, Life, whole_millis};
+use crate::policy::{Fate, Jitter, Life, Named, whole_millis};
 use crate::record::{self, Head, Kind};
 use crate::recursion::{self, Loading};
 use crate::sight::{Age, Ask, Hit, Sight};
+use crate::tagged::{Filled, fill, name};
+use crate::tags::Captured;
 
 /// A load that is about to run, runs, or ran.
 #[derive(Debug)]
@@ -216,7 +218,11 @@ impl Lead {
                 match hold.rest().await {
                     Ok(is_there) => {
                         rests = is_there && is_claim;
-                        stale.filter(|_| is_there)
+                        match stale.filter(|_| is_there) {
+                            // That it is there doesn't say that its tags are what they were.
+                            Some(hit) if hit.is_tagged => Box::pin(self.look()).await,
+                            stale => stale,
+                        }
                     }
                     // Out of memory, say: the value may be there all the same.
                     Err(StoreError::Refused(_)) if stale.is_some() => self.look().await,
@@ -251,8 +257,7 @@ impl Lead {
             self.hold.is_some() || self.by_hand || self.seat.as_ref().is_some_and(Seat::has_followers);
         (is_wanted && !self.is_uncommitted).then(|| {
             let is_none = codec::is_none(value);
-            let life = self.life(fate, is_none);
-            encode_record(&self.cache, &self.ask, value, is_none, self.took, life)
+            encode_record(&self.cache, &self.ask, value, is_none, self.took, fate)
         })
     }
 
@@ -268,30 +273,43 @@ impl Lead {
         }
     }
 
-    fn life(&self, fate: Fate, is_none: bool) -> Life {
-        let default = self.cache.core().options.default_ttl;
-        match self.ask.site {
-            Some(site) => fate.life(is_none, site.keep_none, site.jitter, default),
-            None => fate.life(is_none, true, Jitter::None, default),
-        }
-    }
-
-    async fn store(mut self, Entry { record, life }: Entry) {
+    async fn store(mut self, Entry { mut record, life, tags }: Entry) {
         let cache = self.cache.clone();
         let core = cache.core();
         let (mut accepted, mut refused) = (false, self.hold.is_none());
+        let mut captured = self.hold.as_mut().and_then(Hold::take_captured).filter(|_| life != Life::Over);
+        let mut stays = true;
+        if let Some(captured) = &mut captured {
+            match Box::pin(self.name(captured, tags)).await {
+                Ok(is_same) => stays = is_same,
+                Err(error) => return Box::pin(self.refuse(&error)).await,
+            }
+            record = record::tagged(&record, captured.versions());
+        }
+        refused |= !stays;
         if let Some(seat) = &self.seat {
             seat.seal();
         }
-        if let (Some(hold), Life::For(life)) = (&mut self.hold, life) {
+        if let (Some(hold), Life::For(life), true) = (&mut self.hold, life, stays) {
             // Cancel: the hold releases the lease, the seat hands over; a stored value stays.
-            match core.timed(core.store.swap(&self.ask.key, hold.prefix(), record.clone(), life)).await {
-                Ok(true) => {
-                    hold.disarm();
-                    accepted = true;
-                    debug!(target: "cache_aside", key = %self.ask.key, ttl = ?life, "fill");
+            let filled = match &captured {
+                None => {
+                    let swap = core.store.swap(&self.ask.key, hold.prefix(), record.clone(), life);
+                    core.timed(swap).await.map(|is_stored| Filled { is_stored, is_valid: true })
                 }
-                Ok(false) => {
+                Some(captured) => {
+                    let fill = fill(core, &self.ask.key, hold.prefix(), record.clone(), life, captured);
+                    Box::pin(fill).await
+                }
+            };
+            match filled {
+                Ok(Filled { is_stored: true, is_valid }) => {
+                    hold.disarm();
+                    self.hold = None;
+                    accepted = is_valid;
+                    debug!(target: "cache_aside", key = %self.ask.key, ttl = ?life, is_valid, "fill");
+                }
+                Ok(Filled { is_stored: false, .. }) => {
                     refused = true;
                     debug!(target: "cache_aside", key = %self.ask.key, "fill refused: the key was invalidated meanwhile");
                 }
@@ -320,6 +338,18 @@ impl Lead {
         }
         if let Some(seat) = self.seat.take() {
             seat.land(Landing::Value { record, accepted });
+        }
+    }
+
+    /// Captures the tags that the result names. False: one may have been invalidated meanwhile.
+    async fn name(&mut self, captured: &mut Captured, tags: Option<Box<Named>>) -> Result<bool, CacheError> {
+        let core = self.cache.core();
+        match name(core, captured, Named::texts(tags)?).await {
+            Err(CacheError::Timeout(_) | CacheError::Unavailable(_) | CacheError::Server(_)) => {
+                core.books(self.ask.site).count(|book| &book.store_errors);
+                Ok(false)
+            }
+            named => named,
         }
     }
 
@@ -359,17 +389,25 @@ impl Drop for Lead {
 pub(crate) struct Entry {
     pub(crate) record: Bytes,
     pub(crate) life: Life,
+    /// Those that the value names; they don't stand in the record yet.
+    pub(crate) tags: Option<Box<Named>>,
 }
 
-/// A record of this value, as a load or a put of `ask` stores it for this life.
+/// A record of this value, as a load or a put of `ask` stores it.
 pub(crate) fn encode_record<V: Serialize + ?Sized>(
     cache: &Cache,
     ask: &Ask,
     value: &V,
     is_none: bool,
     took: Duration,
-    life: Life,
+    mut fate: Fate,
 ) -> Result<Entry, CacheError> {
+    let tags = fate.take_tags();
+    let default = cache.core().options.default_ttl;
+    let life = match ask.site {
+        Some(site) => fate.life(is_none, site.keep_none, site.jitter, default),
+        None => fate.life(is_none, true, Jitter::None, default),
+    };
     let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
     // What never ends is never stale.
     let grace = ask.site.map(|site| site.grace).unwrap_or_default();
@@ -393,5 +431,5 @@ pub(crate) fn encode_record<V: Serialize + ?Sized>(
         Life::For(Some(fresh)) => Life::For(Some(whole_millis(fresh.saturating_add(grace)))),
         other => other,
     };
-    Ok(Entry { record: record::finish(record), life })
+    Ok(Entry { record: record::finish(record), life, tags })
 }

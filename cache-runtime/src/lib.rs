@@ -44,6 +44,8 @@ mod shared;
 mod sight;
 mod site;
 mod store;
+mod tagged;
+mod tags;
 mod unfit;
 mod value;
 mod words;

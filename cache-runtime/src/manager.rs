@@ -69,6 +69,33 @@ impl CacheManager {
         self.cache()?.set(&self.key(key), value, ttl).await
     }
 
+    /// Stores `value` for the manager's time to live, with tags that [`invalidate_tags`](Self::invalidate_tags)
+    /// takes. Unlike what [`set`](Self::set) stores it isn't plain JSON, but an entry as functions have it:
+    /// [`get`](Self::get) and [`get_or_set`](Self::get_or_set) read both.
+    ///
+    /// # Errors
+    /// As [`CacheManager`] says, and [`CacheError::KeyTooLong`] for a tag beyond the limit.
+    pub async fn set_with_tags<T: Serialize + ?Sized>(
+        &self,
+        key: &str,
+        value: &T,
+        tags: &[impl AsRef<str>],
+    ) -> Result<(), CacheError> {
+        if tags.is_empty() {
+            return self.set(key, value).await;
+        }
+        self.cache()?.set_tagged(&self.key(key), value, self.ttl, tags).await
+    }
+
+    /// Forgets whatever has one of these tags, also what isn't under the prefix. See
+    /// [`Cache::invalidate_tags`].
+    ///
+    /// # Errors
+    /// As [`CacheManager`] says.
+    pub async fn invalidate_tags(&self, tags: &[impl AsRef<str>]) -> Result<(), CacheError> {
+        self.cache()?.invalidate_tags(tags).await
+    }
+
     /// The value under `key`. See [`Cache::get`].
     ///
     /// # Errors

@@ -18,11 +18,15 @@
 //! - An entry leaves the list without `forget` only after it has left the map: who finds it among the
 //!   evicted takes it off, by a number that no two entries share. What evicts an entry before it is
 //!   listed must wait for the lock with that, so no list keeps what is gone.
+//! - A value of a function with tags was read from several keys: its own, and those of its tags. It is kept
+//!   under a ticket for each, and `keep` does all of the above for all of them under all their desks at
+//!   once, so the claim holds for each. It comes off the other lists when one key's `forget` has taken it
+//!   out of the map.
 //! - `forget_all` and the end of a connection begin a new epoch; the map is emptied later. An entry bears the
 //!   epoch that its *ticket* saw and is a hit in no other: what a late `keep` puts in is dead already.
 //!
-//! Locks: desk, then map; never two desks, nor two parts of the map. What was evicted for an entry is
-//! taken off its lists when its own desk is free again.
+//! Locks: desk, then map; never two parts of the map. Only `keep` holds several desks, taken in their
+//! order. What was evicted for an entry is taken off its lists when its own desks are free again.
 //!
 //! So the order of events at the connection is all that counts: a push that the server sent before a
 //! reply must reach `forget` before the reply reaches `keep`.
@@ -46,7 +50,7 @@ use std::time::Duration;
 use foldhash::fast::SeedableRandomState;
 
 pub(crate) use self::ear::Ear;
-use self::map::{Entry, Evicted, Held, Map, OVERHEAD};
+use self::map::{Entry, Evicted, Held, Map, OVERHEAD, Others};
 use self::owner::seeded;
 pub(crate) use self::pulse::Line;
 use self::pulse::Pulse;
@@ -109,7 +113,8 @@ impl Near {
         let (epoch, most) = self.pulse.epoch_and_most();
         let (key, seen) = self.register.desk(key.as_bytes()).issue(key.as_bytes());
         let near = Arc::clone(self);
-        Ticket { near, key, seen, epoch, made: now, most, is_claimed: AtomicBool::new(false) }
+        let is_claimed = AtomicBool::new(false);
+        Ticket { near, key, seen, epoch, made: now, most, is_claimed, tags: Vec::new() }
     }
 
     /// The key has changed, or is about to: what was read from it so far is no hit any more.
@@ -118,6 +123,7 @@ impl Near {
         let mut desk = self.register.desk(key);
         desk.forget(key, |tag| gone.extend(self.map.remove(tag)));
         drop(desk);
+        self.unlist_others(&gone);
     }
 
     /// The same for all keys that fit.
@@ -126,6 +132,7 @@ impl Near {
             let mut gone = Vec::new();
             desk.forget_matching(&fits, |tag| gone.extend(self.map.remove(tag)));
             drop(desk);
+            self.unlist_others(&gone);
         }
     }
 
@@ -181,7 +188,18 @@ impl Near {
         for (owner, entry) in &gone {
             self.register.desk(&entry.key).unlist(&entry.key, owner.tag);
         }
+        self.unlist_others(&gone);
         drop(gone);
+    }
+
+    /// The same, but for what was read from one key only, and is off its list.
+    fn unlist_others(&self, gone: &[Evicted]) {
+        for (owner, entry) in gone {
+            let Some(Others(keys)) = entry.others.as_deref() else { continue };
+            for key in keys.iter().chain([&entry.key]) {
+                self.register.desk(key).unlist(key, owner.tag);
+            }
+        }
     }
 }
 
@@ -197,6 +215,9 @@ impl fmt::Debug for Ticket {
     }
 }
 
+/// What it costs that an entry is on one list more.
+const LISTING: usize = 64;
+
 /// One read of one key that is under way.
 pub(crate) struct Ticket {
     near: Arc<Near>,
@@ -208,6 +229,8 @@ pub(crate) struct Ticket {
     /// For how long what is read may be kept.
     most: Duration,
     is_claimed: AtomicBool,
+    /// Of the tags that are read with it.
+    tags: Vec<Self>,
 }
 
 impl Ticket {
@@ -216,8 +239,14 @@ impl Ticket {
         !self.is_claimed.swap(true, Ordering::Relaxed)
     }
 
-    /// Keeps a value that was read under this ticket, for the rest of its life as the server told it,
-    /// unless the key has been forgotten since. `bytes` is the size of its payload.
+    /// With those of the tags that are read with it, each made before that.
+    pub(crate) fn with_tags(mut self, tags: Vec<Self>) -> Self {
+        self.tags = tags;
+        self
+    }
+
+    /// Keeps a value that was read under this ticket, and those of its tags, for the rest of its life as the
+    /// server told it, unless one of the keys has been forgotten since. `bytes` is the size of its payload.
     pub(crate) fn keep<V>(
         &self,
         instance: Instance,
@@ -228,24 +257,34 @@ impl Ticket {
     ) where
         V: Clone + Send + Sync + 'static,
     {
-        if self.epoch != self.near.pulse.epoch() {
+        let tags = &self.tags;
+        if self.epoch != self.near.pulse.epoch() || tags.iter().any(|tag| tag.epoch != self.epoch) {
             return;
         }
-        let size = bytes.max(size_of::<V>()) + self.key.len() + args.len();
+        let listing = tags.iter().map(|tag| tag.key.len() + LISTING).sum::<usize>();
+        let size = bytes.max(size_of::<V>()) + self.key.len() + args.len() + listing;
         let weight = size as u64 + OVERHEAD;
         // Else it would be cloned for nothing, at each call.
         if !self.near.map.takes(weight) || life.is_some_and(|life| life.is_zero()) {
             return;
         }
+        let others =
+            (!tags.is_empty()).then(|| Others(tags.iter().map(|tag| Arc::clone(&tag.key)).collect()));
         let held = Held {
             key: Arc::clone(&self.key),
+            others: others.map(Box::new),
             weight,
             // Its life is what was left when the server answered: after the ticket was made.
             end: self.made.after(life.map_or(self.most, |life| life.min(self.most))),
             epoch: self.epoch,
             value: value.clone(),
         };
-        self.keep_entry(instance, args, Arc::new(held));
+        let entry: Entry = Arc::new(held);
+        if tags.is_empty() {
+            self.keep_entry(instance, args, entry);
+        } else {
+            self.keep_tagged(instance, args, entry);
+        }
     }
 
     /// Returns when the key is forgotten, or when nobody would hear of it any more.
@@ -280,6 +319,26 @@ impl Ticket {
         let (tag, gone) = near.map.insert(id, instance, args, entry);
         desk.list(&self.key, tag);
         drop(desk);
+        near.unlist(gone);
+    }
+}
+
+impl Ticket {
+    /// As [`keep_entry`](Self::keep_entry), for all keys at once.
+    fn keep_tagged(&self, instance: Instance, args: &[u8], entry: Entry) {
+        let near = &self.near;
+        let tickets = || self.tags.iter().chain([self]);
+        let mut desks = near.register.desks_of(tickets().map(|ticket| &*ticket.key));
+        if !tickets().all(|ticket| desks.of(&ticket.key).is_clean(&ticket.key, ticket.seen)) {
+            drop(desks);
+            return;
+        }
+        let id = near.next.fetch_add(1, Ordering::Relaxed);
+        let (tag, gone) = near.map.insert(id, instance, args, entry);
+        for ticket in tickets() {
+            desks.of(&ticket.key).list(&ticket.key, tag);
+        }
+        drop(desks);
         near.unlist(gone);
     }
 }

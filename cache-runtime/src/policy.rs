@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::key::{self, KeyFault, Piece};
+
 /// How long a value written through [`Cache`](crate::Cache) lives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Ttl {
@@ -103,11 +105,23 @@ impl Ttl {
 }
 
 /// What becomes of one loaded value; generated code makes it after the load.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Fate {
     ttl: Ttl,
     none_ttl: Option<Ttl>,
     refused: bool,
+    // Boxed: most functions have none.
+    tags: Option<Box<Named>>,
+}
+
+/// The tags that a result names.
+#[derive(Debug, Clone)]
+pub(crate) struct Named(Result<Vec<String>, KeyFault>);
+
+impl Named {
+    pub(crate) fn texts(named: Option<Box<Self>>) -> Result<Vec<String>, KeyFault> {
+        named.map_or_else(|| Ok(Vec::new()), |named| named.0)
+    }
 }
 
 impl Fate {
@@ -137,8 +151,25 @@ impl Fate {
         self
     }
 
+    /// With a tag that the result names.
+    #[must_use]
+    pub fn tag(mut self, pieces: &[Piece<'_>]) -> Self {
+        let Named(tags) = &mut **self.tags.get_or_insert_with(|| Box::new(Named(Ok(Vec::new()))));
+        match (key::tag(pieces), tags) {
+            (Ok(tag), Ok(tags)) => tags.push(tag),
+            (Ok(_), Err(_)) => {}
+            (Err(fault), tags) => *tags = Err(fault),
+        }
+        self
+    }
+
+    /// The tags that the result names.
+    pub(crate) fn take_tags(&mut self) -> Option<Box<Named>> {
+        self.tags.take()
+    }
+
     /// The life of the entry.
-    pub(crate) fn life(self, is_none: bool, keep_none: bool, jitter: Jitter, default: Duration) -> Life {
+    pub(crate) fn life(&self, is_none: bool, keep_none: bool, jitter: Jitter, default: Duration) -> Life {
         if self.refused || (is_none && !keep_none) {
             return Life::Over;
         }
@@ -180,14 +211,14 @@ mod tests {
     #[test]
     fn none_has_its_own_life() {
         let fate = Fate::new().ttl(Duration::from_secs(9)).none_ttl(Duration::from_secs(2));
-        let life = |fate: Fate, none, keep| fate.life(none, keep, Jitter::None, Duration::from_secs(300));
+        let life = |fate: &Fate, none, keep| fate.life(none, keep, Jitter::None, Duration::from_secs(300));
         let seconds = |seconds| Life::For(Some(Duration::from_secs(seconds)));
-        assert_eq!(life(fate, true, true), seconds(2));
-        assert_eq!(life(fate, false, true), seconds(9));
-        assert_eq!(life(fate, true, false), Life::Over);
-        assert_eq!(life(fate.unless(true), false, true), Life::Over);
-        assert_eq!(life(Fate::new().ttl(Duration::ZERO), false, true), Life::Over);
-        assert_eq!(life(Fate::new(), false, true), seconds(300));
-        assert_eq!(life(Fate::new().ttl(Ttl::Never), false, true), Life::For(None));
+        assert_eq!(life(&fate, true, true), seconds(2));
+        assert_eq!(life(&fate, false, true), seconds(9));
+        assert_eq!(life(&fate, true, false), Life::Over);
+        assert_eq!(life(&fate.unless(true), false, true), Life::Over);
+        assert_eq!(life(&Fate::new().ttl(Duration::ZERO), false, true), Life::Over);
+        assert_eq!(life(&Fate::new(), false, true), seconds(300));
+        assert_eq!(life(&Fate::new().ttl(Ttl::Never), false, true), Life::For(None));
     }
 }

@@ -12,7 +12,7 @@ pub use crate::key::{Key, KeyMaker, Piece, render};
 pub use crate::lent::{Carry, Lent, Portable, UnfitCarry, UnfitLent, assert_portable};
 pub use crate::policy::{Ahead, Fate, Jitter, SingleFlight};
 pub use crate::put::{End, Puts, Stored, Writes, put_plain, put_through, stored, writer};
-pub use crate::site::{At, Shape, Site};
+pub use crate::site::{At, Labels, Shape, Site};
 pub use crate::unfit::{Arg, Fit, UnfitArg, UnfitReturn};
 pub use crate::value::{Cacheable, Kind, PlainReturn, Probe, Stores, assert_cacheable};
 pub use crate::words::{ask, build, type_name, type_name_of};

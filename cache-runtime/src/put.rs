@@ -31,10 +31,13 @@ use crate::error::{CacheError, StoreError};
 use crate::hold::Hold;
 use crate::invalidate::{On, Plan};
 use crate::lead::{Entry, encode_record};
-use crate::policy::{Fate, Jitter, Life};
+use crate::policy::{Fate, Jitter, Life, Named};
 use crate::record::{self, Found, Value};
 use crate::recursion::{self, Loading};
+use crate::shared::Core;
 use crate::sight::Ask;
+use crate::tagged::{fill, name};
+use crate::tags::Tags;
 use crate::value::Kind;
 pub use writer::{End, Puts, Stored, Writes, stored, writer};
 
@@ -67,7 +70,7 @@ where
         let life = judge(value).life(codec::is_none(value), true, Jitter::None, options.default_ttl);
         let mut json = Vec::new();
         codec::encode(value, &mut json, options.max_value)?;
-        Ok(Entry { record: Bytes::from(json.into_boxed_slice()), life })
+        Ok(Entry { record: Bytes::from(json.into_boxed_slice()), life, tags: None })
     };
     run(put, writer, encode).await;
 }
@@ -90,10 +93,9 @@ where
     let mut payload = Vec::new();
     codec::encode(value, &mut payload, options.max_value)?;
     let read_back: K::Value = codec::decode(&payload, is_none).map_err(|error| codec::blind(&error))?;
-    let (keep_none, jitter) = ask.site.map_or((true, Jitter::None), |site| (site.keep_none, site.jitter));
-    let life = judge(&read_back).life(is_none, keep_none, jitter, options.default_ttl);
+    let fate = judge(&read_back);
     drop((read_back, payload));
-    encode_record(cache, ask, value, is_none, Duration::ZERO, life)
+    encode_record(cache, ask, value, is_none, Duration::ZERO, fate)
 }
 
 async fn run<W: Writes>(
@@ -191,7 +193,10 @@ impl Put {
             };
             match placed {
                 Ok(true) => {
-                    self.hold = Some(hold);
+                    match capture(core, self.ask.tags.as_deref(), &mut hold, left()).await {
+                        Ok(()) => self.hold = Some(hold),
+                        Err(error) => self.not_placed(hold, &error),
+                    }
                     return;
                 }
                 Ok(false) => {}
@@ -268,9 +273,9 @@ impl Put {
         let key = &self.ask.key;
         // It goes with the entry. If that can't be reached, nothing is read until it is gone.
         self.hold.iter_mut().for_each(Hold::disarm);
-        match (&self.hold, entry) {
-            (Some(hold), Ok(Entry { record, life: Life::For(life) })) => {
-                match core.timed(core.store.swap(key, hold.prefix(), record, life)).await {
+        match (&mut self.hold, entry) {
+            (Some(hold), Ok(Entry { record, life: Life::For(life), tags })) => {
+                match replace(core, key, hold, record, life, tags).await {
                     Ok(true) => {
                         debug!(target: "cache_aside", key, ttl = ?life, "put");
                         self.guard.disarm();
@@ -298,4 +303,38 @@ impl Put {
         }
         self.guard.carry_out().await;
     }
+}
+
+/// Captures the tags before the body runs: what is invalidated from then on is invalidated after it.
+async fn capture(
+    core: &Core,
+    tags: Option<&Tags>,
+    hold: &mut Hold,
+    left: Duration,
+) -> Result<(), StoreError> {
+    let Some(tags) = tags else { return Ok(()) };
+    let joint = core.timed_by(left, core.store.flush(None, tags.creations())).await?;
+    let missing = || StoreError::Unavailable("the version of a tag is missing".to_owned());
+    hold.capture(tags.captured(joint.versions).ok_or_else(missing)?);
+    Ok(())
+}
+
+/// Stores a record in the place of its token, if that is still there; with the tags that it has.
+async fn replace(
+    core: &Core,
+    key: &str,
+    hold: &mut Hold,
+    mut record: Bytes,
+    life: Option<Duration>,
+    tags: Option<Box<Named>>,
+) -> Result<bool, CacheError> {
+    let Some(mut captured) = hold.take_captured() else {
+        return Ok(core.timed(core.store.swap(key, hold.prefix(), record, life)).await?);
+    };
+    if !name(core, &mut captured, Named::texts(tags)?).await? {
+        return Ok(false);
+    }
+    record = record::tagged(&record, captured.versions());
+    // Under a version that is over it is a miss: no need to look.
+    Ok(fill(core, key, hold.prefix(), record, life, &captured).await?.is_stored)
 }

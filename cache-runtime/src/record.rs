@@ -4,14 +4,17 @@
 //! magic 2 | format 1 | kind 1 | id 16          the prefix: all that compare-and-set compares
 //! claim 8                                      how much of the life is left when a claim ends, ms (0: none);
 //!                                              the top bit: the claim rests, after a load that failed
-//! flags 1 | tags 1 | version 4 | type 8 | identity 16 | load 4 | life 8 | grace 8 | length 4
-//! tags x (id 8 | version 16)
+//! flags 1 | 0 1 | version 4 | type 8 | identity 16 | load 4 | life 8 | grace 8 | length 4
 //! payload
+//! count 2 | count x (length 2 | text | version 16)       tags, if a flag says that there are some
 //! ```
 //!
 //! Times are milliseconds. `life` is how long the value is fresh (0: for ever), `grace` for how much
 //! longer it is kept; the key expires after both. Numbers are little-endian. The id is new for every load: a token used twice within a process
 //! would let an old load fill. The first byte is above 0x7f, so no JSON text looks like a record.
+//!
+//! To a program that doesn't know of tags a record that has some is longer than it says, so it is torn:
+//! never a hit, and replaced as what is dead.
 
 use std::time::Duration;
 
@@ -19,6 +22,9 @@ use bytes::Bytes;
 
 #[cfg(any(test, fuzzing))]
 pub(crate) mod check;
+mod tags;
+
+pub(crate) use self::tags::{Tags, Version, tagged};
 
 /// The part of a record that compare-and-set compares.
 pub(crate) type Prefix = [u8; PREFIX];
@@ -30,8 +36,8 @@ const MAGIC: [u8; 2] = [0xCA, 0x5E];
 const FORMAT: u8 = 1;
 /// Length of a value's header, without tags.
 pub(crate) const HEADER: usize = PREFIX + 8 + 1 + 1 + 4 + 8 + 16 + 4 + 8 + 8 + 4;
+const FLAGS: usize = PREFIX + 8;
 const GRACE: usize = HEADER - 12;
-const TAG: usize = 24;
 
 /// What kind of record stands under a key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,6 +51,8 @@ pub(crate) enum Kind {
 
 /// The value is a `None`.
 pub(crate) const FLAG_NONE: u8 = 1;
+/// Behind the payload stand tags.
+const FLAG_TAGS: u8 = 2;
 
 /// Everything in a value's header that its writer chooses.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -79,6 +87,7 @@ pub(crate) struct Value {
     claim: u64,
     pub(crate) head: Head,
     pub(crate) payload: Bytes,
+    pub(crate) tags: Tags,
 }
 
 impl Value {
@@ -183,9 +192,17 @@ pub(crate) fn is_put(prefix: &Prefix) -> bool {
 
 /// How much longer than it is fresh the value is kept whose first bytes these are.
 pub(crate) fn grace(bytes: &[u8]) -> Duration {
-    let of_value = bytes.starts_with(&MAGIC) && bytes.get(2..4) == Some(&[FORMAT, Kind::Value as u8]);
-    let grace = bytes.get(GRACE..).and_then(|rest| rest.first_chunk()).filter(|_| of_value);
+    let grace = bytes.get(GRACE..).and_then(|rest| rest.first_chunk()).filter(|_| begins_value(bytes));
     Duration::from_millis(grace.map_or(0, |grace| u64::from_le_bytes(*grace)))
+}
+
+/// Whether the value whose first bytes these are has tags.
+pub(crate) fn has_tags(bytes: &[u8]) -> bool {
+    begins_value(bytes) && bytes.get(FLAGS).is_some_and(|flags| flags & FLAG_TAGS != 0)
+}
+
+fn begins_value(bytes: &[u8]) -> bool {
+    bytes.starts_with(&MAGIC) && bytes.get(2..4) == Some(&[FORMAT, Kind::Value as u8])
 }
 
 /// Whether these bytes begin as a record of ours that holds a value.
@@ -216,7 +233,7 @@ pub(crate) fn read(bytes: Bytes) -> Found {
 fn value(prefix: Prefix, bytes: &Bytes) -> Option<Value> {
     let mut rest = Reader(bytes.get(PREFIX..)?);
     let claim = u64::from_le_bytes(rest.take()?);
-    let [flags, tags] = rest.take::<2>()?;
+    let [flags, zero] = rest.take::<2>()?;
     let head = Head {
         flags,
         version: u32::from_le_bytes(rest.take()?),
@@ -227,14 +244,14 @@ fn value(prefix: Prefix, bytes: &Bytes) -> Option<Value> {
         grace_ms: u64::from_le_bytes(rest.take()?),
     };
     let length = usize::try_from(u32::from_le_bytes(rest.take()?)).ok()?;
-    let start = HEADER + usize::from(tags) * TAG;
-    // A length that doesn't agree with what is there: cut on the way, or written by somebody else.
-    (bytes.len() == start.checked_add(length)?).then(|| Value {
-        prefix,
-        claim,
-        head,
-        payload: bytes.slice(start..),
-    })
+    let end = HEADER.checked_add(length).filter(|end| *end <= bytes.len() && zero == 0)?;
+    let tags = bytes.slice(end..);
+    // What doesn't agree with what is there was cut on the way, or written by somebody else.
+    let tags = match flags & FLAG_TAGS {
+        0 => tags.is_empty().then_some(Tags(tags)),
+        _ => Tags::read(tags),
+    };
+    Some(Value { prefix, claim, head, payload: bytes.slice(HEADER..end), tags: tags? })
 }
 
 struct Reader<'a>(&'a [u8]);
@@ -248,7 +265,7 @@ impl Reader<'_> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
 
     fn head() -> Head {
@@ -263,7 +280,7 @@ mod tests {
         }
     }
 
-    fn sample() -> Bytes {
+    pub(super) fn sample() -> Bytes {
         let mut record = begin(fresh(Kind::Value), &head());
         record.extend_from_slice(br#"{"a":1}"#);
         finish(record)
@@ -287,9 +304,8 @@ mod tests {
         prefix[4..].copy_from_slice(&[0x11; 16]);
         let mut record = begin(prefix, &head());
         record.extend_from_slice(b"42");
-        let hex = finish(record).iter().fold(String::new(), |hex, byte| hex + &format!("{byte:02x}"));
         assert_eq!(
-            hex,
+            hex(&finish(record)),
             concat!(
                 "ca5e0101",
                 "11111111111111111111111111111111", // prefix
@@ -306,6 +322,10 @@ mod tests {
                 "3432",
             )
         );
+    }
+
+    pub(super) fn hex(bytes: &[u8]) -> String {
+        bytes.iter().fold(String::new(), |hex, byte| hex + &format!("{byte:02x}"))
     }
 
     #[test]

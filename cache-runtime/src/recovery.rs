@@ -16,6 +16,8 @@ const LAST_RESORT: usize = 100;
 /// What is to be forgotten, with the namespace.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Target {
+    /// What goes before any tag: so it stands first, and is never part of something else.
+    Epoch(String),
     Key(String),
     Glob(String),
     /// A key that a writer has fenced, by its token.
@@ -28,7 +30,8 @@ impl Target {
     /// The key, if it is one.
     pub(crate) fn key(&self) -> Option<String> {
         match self {
-            Self::Key(key) => Some(key.clone()),
+            // The epoch stands first, so it is in the first command, or in one before that of its tag.
+            Self::Epoch(key) | Self::Key(key) => Some(key.clone()),
             Self::Glob(_) | Self::Made(_) | Self::Fenced(..) => None,
         }
     }
@@ -100,8 +103,8 @@ impl Kept {
             match (target, entry.cover) {
                 (_, Some(cover)) => drop(kept.insert(Target::Glob(cover), Entry { number, cover: None })),
                 (Target::Key(key) | Target::Fenced(key, _), None) => uncovered.push(key),
-                (target @ (Target::Glob(_) | Target::Made(_)), None) => {
-                    drop(kept.insert(target, Entry { number, cover: None }));
+                (target @ (Target::Epoch(_) | Target::Glob(_) | Target::Made(_)), None) => {
+                    kept.insert(target, Entry { number, cover: None });
                 }
             }
         }
@@ -117,7 +120,7 @@ impl Kept {
         }
         let most = if is_last_resort { self.most.saturating_mul(LAST_RESORT) } else { self.most };
         if kept.len() > most {
-            kept.clear();
+            kept.retain(|target, _| matches!(target, Target::Epoch(_)));
             kept.insert(Target::Glob(self.everything.clone()), Entry { number, cover: None });
         }
         state.targets = kept;
@@ -128,9 +131,9 @@ impl Kept {
         self.state().targets.is_empty()
     }
 
-    /// How many are kept.
+    /// How many are kept; the epoch goes with the tags.
     pub(crate) fn len(&self) -> usize {
-        self.state().targets.len()
+        self.state().targets.keys().filter(|target| !matches!(target, Target::Epoch(_))).count()
     }
 
     /// All that are kept, with their numbers.
@@ -153,7 +156,7 @@ impl Kept {
     pub(crate) fn covers(&self, key: &str) -> bool {
         let state = self.state();
         state.targets.keys().any(|target| match target {
-            Target::Key(known) | Target::Fenced(known, _) => known == key,
+            Target::Epoch(known) | Target::Key(known) | Target::Fenced(known, _) => known == key,
             Target::Glob(glob) => Reach::Any.fits(glob.as_bytes(), key.as_bytes()),
             Target::Made(glob) => Reach::Value.fits(glob.as_bytes(), key.as_bytes()),
         })
@@ -235,6 +238,28 @@ mod tests {
             kept.keep(Target::Glob(format!("shop:{name}*")), None);
         }
         assert_eq!(globs(&kept), [Target::Glob("shop:*".to_owned())]);
+    }
+
+    /// A load that finds its tag gone and the epoch as it was would take the tag that it makes for the old.
+    #[test]
+    fn the_epoch_goes_before_whatever_may_hold_tags() {
+        let kept = Kept::new(3, "shop:*".to_owned());
+        let epoch = Target::Epoch("shop:@tags".to_owned());
+        for tag in ["a:1", "b:1", "a:2"] {
+            kept.keep(Target::Key(format!("shop:@tag:{tag}")), Some(format!("shop:@tag:{}:*", &tag[..1])));
+            kept.keep(epoch.clone(), None);
+        }
+        let first = |kept: &Kept| globs(kept).into_iter().next();
+        assert_eq!(first(&kept), Some(epoch.clone()));
+        assert_eq!(
+            globs(&kept)[1..],
+            ["shop:@tag:a:*", "shop:@tag:b:*"].map(|glob| Target::Glob(glob.into()))
+        );
+        for name in ["c", "d", "e", "f"] {
+            kept.keep(Target::Glob(format!("shop:{name}*")), None);
+        }
+        assert_eq!(globs(&kept), [epoch, Target::Glob("shop:*".to_owned())]);
+        assert_eq!(kept.len(), 1);
     }
 
     #[test]

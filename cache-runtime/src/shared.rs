@@ -26,6 +26,7 @@ use crate::record::{self, Found};
 use crate::recovery::{Kept, Target};
 use crate::site::Site;
 use crate::store::{self, Aged, Expiry, Reply, Store, Watched};
+use crate::tagged::Look;
 
 /// There was no answer in time.
 pub(crate) fn late() -> StoreError {
@@ -41,6 +42,7 @@ pub(crate) struct Core {
     pub(crate) reads: Reads<Option<Bytes>>,
     pub(crate) aged_reads: Reads<Option<Aged>>,
     pub(crate) near_reads: Reads<NearRead>,
+    pub(crate) tagged_reads: Reads<Arc<Look>>,
     /// Decoded values that are kept in this process.
     pub(crate) near: Arc<Near>,
     /// Loads without a caller.
@@ -66,6 +68,7 @@ impl Core {
             reads: Reads::new(),
             aged_reads: Reads::new(),
             near_reads: Reads::new(),
+            tagged_reads: Reads::new(),
             background: Arc::default(),
             counters: Counters::new(),
             kept,
@@ -189,20 +192,22 @@ impl Core {
         decoded
     }
 
-    /// What is fresh under these keys: a value past its time to live is for its function alone.
+    /// What is fresh and valid under these keys: a value past its time to live is for its function alone,
+    /// one whose tag was invalidated is for nobody.
     pub(crate) async fn fresh(&self, keys: &[String]) -> Result<Vec<Option<Bytes>>, StoreError> {
         let mut found = self.timed(self.store.get_many(keys)).await?;
-        let kept_longer =
-            |bytes: &Option<Bytes>| bytes.as_ref().is_some_and(|bytes| !record::grace(bytes).is_zero());
-        let doubtful: Vec<usize> = (0..found.len()).filter(|at| kept_longer(&found[*at])).collect();
+        let doubtful = |bytes: &Option<Bytes>| bytes.as_ref().is_some_and(|bytes| is_doubtful(bytes));
+        let doubtful: Vec<usize> = (0..found.len()).filter(|at| doubtful(&found[*at])).collect();
         if doubtful.is_empty() {
             return Ok(found);
         }
         let keys: Vec<String> = doubtful.iter().map(|at| keys[*at].clone()).collect();
         let aged = self.timed(self.store.get_many_aged(&keys)).await?;
         let is_fresh = |(bytes, left): &Aged| store::fresh_for(bytes, *left) != Expiry::Missing;
-        for (at, aged) in doubtful.into_iter().zip(aged) {
-            found[at] = aged.filter(is_fresh).map(|(bytes, _)| bytes);
+        let aged: Vec<_> =
+            aged.into_iter().map(|aged| aged.filter(is_fresh).map(|(bytes, _)| bytes)).collect();
+        for (at, bytes) in doubtful.into_iter().zip(self.valid(aged).await?) {
+            found[at] = bytes;
         }
         Ok(found)
     }
@@ -211,4 +216,9 @@ impl Core {
     pub(crate) fn life(&self, ttl: Ttl) -> Life {
         ttl.life(self.options.default_ttl, Jitter::None)
     }
+}
+
+/// Whether its header doesn't say all about whether it may be used.
+pub(crate) fn is_doubtful(bytes: &[u8]) -> bool {
+    record::has_tags(bytes) || !record::grace(bytes).is_zero()
 }

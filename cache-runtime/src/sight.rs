@@ -15,6 +15,7 @@ use crate::record::{self, Claim, Found, Prefix, Value};
 use crate::shared::Core;
 use crate::site::Site;
 use crate::store::Aged;
+use crate::tags::Tags;
 
 /// What is asked for.
 #[derive(Debug, Clone)]
@@ -28,13 +29,21 @@ pub(crate) struct Ask {
     pub(crate) version: u32,
     pub(crate) flight: SingleFlight,
     pub(crate) site: Option<&'static Site>,
+    /// Those that the arguments name, if the function has tags.
+    pub(crate) tags: Option<Arc<Tags>>,
 }
 
 impl Ask {
     /// What a flight for it loads.
     pub(crate) fn subject(&self) -> Subject {
-        let Self { key, identity, fingerprint, version, .. } = self;
-        Subject { key: key.clone(), identity: *identity, fingerprint: *fingerprint, version: *version }
+        let Self { key, identity, version, .. } = self;
+        let fingerprint = self.fingerprint ^ self.tags.as_ref().map_or(0, |tags| tags.digest());
+        Subject { key: key.clone(), identity: *identity, fingerprint, version: *version }
+    }
+
+    /// Whether its values have tags.
+    pub(crate) fn is_tagged(&self) -> bool {
+        self.site.is_some_and(|site| site.tags.is_some())
     }
 
     /// A hash of whose entry it is.
@@ -72,6 +81,8 @@ pub(crate) struct Hit {
     pub(crate) rest: Option<Duration>,
     /// Whether it may be kept in this process, and for how long.
     pub(crate) keep: Option<Keep>,
+    /// An invalidation of one of its tags ends it too.
+    pub(crate) is_tagged: bool,
 }
 
 /// How a value stands to its time to live.
@@ -112,7 +123,8 @@ pub(crate) enum Sight {
     Hit(Hit),
     /// A value past its time to live, and who is at work on it.
     Stale(Hit, Claim),
-    /// A value that is kept past its time to live, of which isn't known how old it is: ask.
+    /// A value that is kept past its time to live, of which isn't known how old it is, or one with tags,
+    /// of which isn't known what they are: ask.
     Undated,
     Absent,
     /// A value that may be replaced.
@@ -143,7 +155,17 @@ impl Hit {
     }
 
     fn fresh(payload: Bytes, is_none: bool, origin: Origin) -> Self {
-        Self { payload, is_none, origin, age: Age::Fresh, left: None, seen: None, rest: None, keep: None }
+        Self {
+            payload,
+            is_none,
+            origin,
+            age: Age::Fresh,
+            left: None,
+            seen: None,
+            rest: None,
+            keep: None,
+            is_tagged: false,
+        }
     }
 
     /// What another caller's load published.
@@ -168,18 +190,31 @@ impl Sight {
     /// What `bytes` are to `ask`.
     pub(crate) fn of(bytes: Option<Bytes>, ask: &Ask, core: &Core) -> Self {
         let Some(bytes) = bytes else { return Self::Absent };
-        Self::read(bytes, Life::Unasked, ask, core)
+        Self::read(bytes, Life::Unasked, false, ask, core)
     }
 
     /// What bytes with so much of their life left are to `ask`.
     pub(crate) fn of_aged(aged: Option<Aged>, ask: &Ask, core: &Core) -> Self {
         let Some((bytes, left)) = aged else { return Self::Absent };
-        Self::read(bytes, Life::Left(left), ask, core)
+        Self::read(bytes, Life::Left(left), false, ask, core)
     }
 
-    fn read(bytes: Bytes, life: Life, ask: &Ask, core: &Core) -> Self {
+    /// What bytes are to `ask`, whatever became of their tags.
+    pub(crate) fn of_judged(found: Option<Aged>, is_aged: bool, ask: &Ask, core: &Core) -> Self {
+        let Some((bytes, left)) = found else { return Self::Absent };
+        Self::read(bytes, if is_aged { Life::Left(left) } else { Life::Unasked }, true, ask, core)
+    }
+
+    fn read(bytes: Bytes, life: Life, is_judged: bool, ask: &Ask, core: &Core) -> Self {
         match record::read(bytes) {
-            Found::Value(value) => Self::of_value(value, life, ask, core.options.longest_claim()),
+            Found::Value(value) => {
+                let has_tags = ask.is_tagged() || !value.tags.is_empty();
+                match Self::of_value(value, life, ask, core.options.longest_claim()) {
+                    Self::Hit(_) | Self::Stale(..) if has_tags && !is_judged => Self::Undated,
+                    sight => sight,
+                }
+            }
+            Found::Plain(_) if ask.is_tagged() && !is_judged => Self::Undated,
             Found::Lease(prefix) | Found::Put(prefix) if core.orphans.has(&prefix) => Self::Dead(prefix),
             Found::Lease(prefix) | Found::Put(prefix) => Self::Busy(prefix),
             Found::Torn(prefix) => Self::Dead(prefix),

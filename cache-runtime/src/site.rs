@@ -43,6 +43,8 @@ pub struct Site {
     pub(crate) timeout: Option<Duration>,
     /// Whether values are kept in this process, too, and for how long at most.
     pub(crate) near: Option<Nearby>,
+    /// Whether values have tags, and where those come from.
+    pub(crate) tags: Option<Labels>,
     pub(crate) counters: Counters,
     /// The place of the first caller, which for most functions is that of all.
     place: OnceLock<(&'static str, Place)>,
@@ -64,6 +66,7 @@ impl Site {
             grace: Duration::ZERO,
             timeout: None,
             near: None,
+            tags: None,
             counters: Counters::new(),
             place: OnceLock::new(),
             warned: AtomicBool::new(false),
@@ -126,6 +129,13 @@ impl Site {
         self
     }
 
+    /// What the tags of values are made from.
+    #[must_use]
+    pub const fn tags(mut self, labels: Labels) -> Self {
+        self.tags = Some(labels);
+        self
+    }
+
     /// Whether reads ask how much of a value's life is left.
     pub(crate) fn asks_age(&self) -> bool {
         self.ahead.is_some() || !self.grace.is_zero() || self.near.is_some()
@@ -159,6 +169,15 @@ pub(crate) fn hashed_stem(prefix: Option<&str>, name: &str) -> String {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Nearby {
     pub(crate) most: Option<Duration>,
+}
+
+/// What tags are made from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Labels {
+    /// The arguments, so they are known before the load.
+    Arguments,
+    /// The result, too.
+    Result,
 }
 
 /// A site, and the compiler's name of the instance that is being called.
@@ -271,7 +290,7 @@ pub(crate) fn type_digest(name: &'static str) -> [u8; 16] {
 }
 
 /// The fingerprint of a value's type in a record's header.
-pub(crate) fn fingerprint<V>() -> u64 {
+pub(crate) fn fingerprint<V: ?Sized>() -> u64 {
     let digest = type_digest(type_name::<V>());
     u64::from_le_bytes(*digest.first_chunk().expect("a digest has 16 bytes"))
 }

@@ -79,6 +79,34 @@ async fn all(key: usize, truth: &Truth, rng: Rng, life: Duration) -> Result<Row,
     load_or_fail(key, truth, rng, &AtomicU64::new(0)).await
 }
 
+#[cache(key = "tagged:{key}", ttl = life, tags = ["tag:{key}", "tags"])]
+async fn tagged(key: usize, truth: &Truth, rng: Rng, life: Duration) -> Row {
+    load_row(key, truth, rng).await
+}
+
+#[cache(key = "named:{key}", ttl = life, tags = ["named:{value.key}"], stale_if_error = "2s")]
+async fn named(key: usize, truth: &Truth, rng: Rng, life: Duration) -> Result<Row, Down> {
+    load_or_fail(key, truth, rng, &AtomicU64::new(0)).await
+}
+
+#[cache(
+    key = "most:{key}",
+    ttl = life,
+    tags = ["tag:{key}", "named:{value.key}"],
+    near = true,
+    refresh_ahead = "50%",
+    stale_if_error = "2s",
+    timeout = "20ms"
+)]
+async fn most(key: usize, truth: &Truth, rng: Rng, life: Duration) -> Result<Row, Down> {
+    load_or_fail(key, truth, rng, &AtomicU64::new(0)).await
+}
+
+#[cache_invalidate(tags = ["tag:{key}", "named:{key}"])]
+async fn write_tags(key: usize, truth: &Truth) -> u64 {
+    truth.write(key).await
+}
+
 #[cache_invalidate("shared:{key}", "local:{key}", "lasting:{key}", "hasty:{key}", "eager:{key}")]
 #[cache_invalidate("near:{key}", "all:{key}")]
 async fn write_one(key: usize, truth: &Truth) -> u64 {
@@ -152,11 +180,18 @@ impl Ours {
             (Kind::Near, 0..2) => Some(near::refresh_cache(key, truth, fork, life * 3).await),
             (Kind::Near, _) => Some(near(key, truth, fork, life * 3).await),
             (Kind::All, _) => all(key, truth, fork, life * 3).await.ok(),
+            (Kind::Tagged, 0..5) => tagged::cached(key).await.ok().flatten(),
+            (Kind::Tagged, 5..8) => Some(tagged::refresh_cache(key, truth, fork, life).await),
+            (Kind::Tagged, _) => Some(tagged(key, truth, fork, life).await),
+            (Kind::Named, 0..3) => named::refresh_cache(key, truth, fork, life).await.ok(),
+            (Kind::Named, _) => named(key, truth, fork, life).await.ok(),
+            (Kind::Most, _) => most(key, truth, fork, life * 3).await.ok(),
         }
     }
 
     async fn write_now(&self, key: usize, truth: &Truth, rng: &mut Rng) -> Option<u64> {
         match (Kind::of(key), rng.u8(..10)) {
+            (Kind::Tagged | Kind::Named | Kind::Most, 0..3) => return Some(write_tags(key, truth).await),
             (kind, 0..3) if kind != Kind::ByHand => return Some(write_one(key, truth).await),
             (_, 3) => return Some(write_wide(key, truth).await),
             (kind @ (Kind::Shared | Kind::Near), 4..7) => {
@@ -187,18 +222,24 @@ impl Ours {
             (Kind::Near, _) => near::clear_cache(key).await.map(drop),
             (Kind::All, 1) => all::clear_cache_all().await,
             (Kind::All, _) => all::clear_cache(key).await.map(drop),
+            (Kind::Tagged, 1) => self.cache.invalidate_tags(&["tags"]).await,
+            (Kind::Tagged, 2) => tagged::clear_cache(key).await.map(drop),
+            (Kind::Tagged, _) | (Kind::Most, 1) => self.cache.invalidate_tags(&[format!("tag:{key}")]).await,
+            (Kind::Named, 1) => named::clear_cache_all().await,
+            (Kind::Named | Kind::Most, _) => self.cache.invalidate_tags(&[format!("named:{key}")]).await,
         };
         done.ok().map(|()| version)
     }
 }
 
 /// What stands before the number in the keys.
-pub(crate) const KINDS: [&str; 8] = ["hand", "shared", "local", "lasting", "hasty", "eager", "near", "all"];
+pub(crate) const KINDS: [&str; 11] =
+    ["hand", "shared", "local", "lasting", "hasty", "eager", "near", "all", "tagged", "named", "most"];
 
 /// How much older than another process' invalidation a read of this key may be: kept in its own process.
 pub(crate) fn lag(key: usize) -> Duration {
     match Kind::of(key) {
-        Kind::Near | Kind::All => STALENESS,
+        Kind::Near | Kind::All | Kind::Most => STALENESS,
         _ => Duration::ZERO,
     }
 }
@@ -221,6 +262,12 @@ enum Kind {
     Near,
     /// With all options.
     All,
+    /// With tags of its arguments,
+    Tagged,
+    /// of its result,
+    Named,
+    /// of both, with most other options.
+    Most,
 }
 
 impl Kind {
@@ -233,7 +280,10 @@ impl Kind {
             4 => Self::Hasty,
             5 => Self::Eager,
             6 => Self::Near,
-            _ => Self::All,
+            7 => Self::All,
+            8 => Self::Tagged,
+            9 => Self::Named,
+            _ => Self::Most,
         }
     }
 }

@@ -5,7 +5,7 @@ mod hidden;
 
 use self::hidden::Hidden;
 use super::key::{self, Scope};
-use super::{fit, judge, kind, lives, made, returns};
+use super::{fit, judge, kind, lives, made, named, returns};
 use crate::generics;
 use crate::item::{FnItem, Param};
 use crate::names;
@@ -102,13 +102,14 @@ fn helpers(p: &TokenStream, site: &Site, item: &FnItem) -> Vec<TokenStream> {
     let returns = owned(returns(item));
     let (kind, fit) = (kind(p, &returns), fit(p, &returns));
     let call = key::call(p, site, item, Scope::Helper);
+    let (put_call, named) = (key::put(p, site, item), named(p, site));
     let (lives, judge) = (lives(site), judge(p, site, None));
     let at = key::at(p, site, item);
     let fallible = |ty: TokenStream| made!(::core::result::Result<#ty, #p::CacheError>);
     let nothing = BTreeSet::new();
     let cache_reads = site.cache_reads();
     let key_reads = &site.key_reads() | &cache_reads;
-    let put_reads = &site.life_reads() | &key_reads;
+    let put_reads = &(&site.life_reads() | &key_reads) | &site.tag_reads();
     // What most of them have in common.
     let plain = || Helper {
         name: "",
@@ -160,7 +161,7 @@ fn helpers(p: &TokenStream, site: &Site, item: &FnItem) -> Vec<TokenStream> {
             returning: true,
             extra: made!(value: &impl #p::Stores<#returns>),
             output: fallible(made!(())),
-            body: made!(#kind #fit #lives #call #p::put::<_, #returns, _, _>(call, kind, value, #judge).await),
+            body: made!(#kind #fit #lives #named #put_call #p::put::<_, #returns, _, _>(call, kind, value, #judge).await),
             ..plain()
         },
         Helper {
@@ -188,8 +189,7 @@ fn helpers(p: &TokenStream, site: &Site, item: &FnItem) -> Vec<TokenStream> {
             ..plain()
         });
     }
-    let put =
-        made!(#kind #fit #lives #call #p::put_through::<_, #returns, _, _>(call, kind, writer, #judge).await);
+    let put = made!(#kind #fit #lives #named #put_call #p::put_through::<_, #returns, _, _>(call, kind, writer, #judge).await);
     let reads = [&key_reads, &put_reads, &cache_reads];
     let targets = hidden::Targets { entry: made!(#call call), put, all: base, reads };
     all.extend(targets.helpers(p, &returns, item.receiver().is_some()));

@@ -39,8 +39,12 @@ pub(crate) fn invalidate(invalidation: &Invalidation, item: &FnItem) -> TokenStr
         let pieces = parts.iter().map(|part| piece(&p, part));
         made!(.pattern(&[#(#pieces),*]))
     });
-    let mut rendered = Rendered { p: &p, names: Vec::new(), statements: TokenStream::new() };
-    let after: Vec<_> = invalidation
+    let tags = invalidation.tags.before.iter().map(|parts| {
+        let pieces = parts.iter().map(|part| piece(&p, part));
+        made!(.tag(&[#(#pieces),*]))
+    });
+    let mut rendered = Rendered::new(&p);
+    let mut after: Vec<_> = invalidation
         .after
         .iter()
         .map(|parts| {
@@ -53,6 +57,10 @@ pub(crate) fn invalidate(invalidation: &Invalidation, item: &FnItem) -> TokenStr
     let typed_before = typed.iter().filter_map(|planned| planned.before.as_ref());
     let typed_after: Vec<_> = typed.iter().filter_map(|planned| planned.after.as_ref()).collect();
     let copies = typed.iter().map(|planned| &planned.copies);
+    after.extend(invalidation.tags.after.iter().map(|parts| {
+        let pieces: Vec<_> = parts.iter().map(|part| rendered.piece(part)).collect();
+        made!(.tag(&[#(#pieces),*]))
+    }));
     let value = if after.is_empty() && typed_after.is_empty() { made!(_) } else { made!(value) };
     let statements = &rendered.statements;
     let body = running(item, &returns);
@@ -61,7 +69,7 @@ pub(crate) fn invalidate(invalidation: &Invalidation, item: &FnItem) -> TokenStr
         made! {
             #kind
             #[allow(clippy::used_underscore_binding)]
-            let plan = #p::Plan::new(#p::On::#on) #(.on(#cache))* #(.fence(#fence))* #(#before)*;
+            let plan = #p::Plan::new(#p::On::#on) #(.on(#cache))* #(.fence(#fence))* #(#before)* #(#tags)*;
             #(#typed_before)*
             #statements
             #(#copies)*
@@ -88,14 +96,18 @@ pub(super) fn running(item: &FnItem, returns: &TokenStream) -> TokenStream {
 }
 
 /// Arguments whose text a pattern needs after the body has taken them.
-struct Rendered<'a> {
+pub(super) struct Rendered<'a> {
     p: &'a TokenStream,
     names: Vec<(String, Ident)>,
-    statements: TokenStream,
+    pub(super) statements: TokenStream,
 }
 
-impl Rendered<'_> {
-    fn piece(&mut self, part: &Part) -> TokenStream {
+impl<'a> Rendered<'a> {
+    pub(super) fn new(p: &'a TokenStream) -> Self {
+        Self { p, names: Vec::new(), statements: TokenStream::new() }
+    }
+
+    pub(super) fn piece(&mut self, part: &Part) -> TokenStream {
         let p = self.p;
         let Part::Argument { root, fields, span } = part else {
             return piece(p, part);

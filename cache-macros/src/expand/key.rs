@@ -20,8 +20,18 @@ pub(super) enum Scope {
 /// `let call = P::Call::new(..)..;`: a statement of its own, so that no temporary lives across an
 /// await.
 pub(super) fn call(p: &TokenStream, site: &Site, item: &FnItem, scope: Scope) -> TokenStream {
+    call_with(p, site, item, scope, scope == Scope::Wrapper)
+}
+
+/// The same for a helper that stores.
+pub(super) fn put(p: &TokenStream, site: &Site, item: &FnItem) -> TokenStream {
+    call_with(p, site, item, Scope::Helper, true)
+}
+
+fn call_with(p: &TokenStream, site: &Site, item: &FnItem, scope: Scope, takes_tags: bool) -> TokenStream {
     let when = site.when.iter().filter(|_| scope == Scope::Wrapper);
     let key = key(p, site, item, scope);
+    let tags = &tags(p, site, takes_tags);
     let when = when.map(|when| {
         let statement = made!(let when: ::core::primitive::bool = #when;);
         (statement, made!(.when(when)))
@@ -36,7 +46,7 @@ pub(super) fn call(p: &TokenStream, site: &Site, item: &FnItem, scope: Scope) ->
             let call = match (&#look #when, &mut #p::Key::new()) {
                 (look, key) => match look.known::<_, #returns>(kind, key, |make| #key) {
                     ::core::option::Option::Some(known) => return known,
-                    ::core::option::Option::None => look.missed(key),
+                    ::core::option::Option::None => look.missed(key) #tags,
                 },
             };
         };
@@ -45,8 +55,18 @@ pub(super) fn call(p: &TokenStream, site: &Site, item: &FnItem, scope: Scope) ->
     made! {
         #statement
         #[allow(clippy::used_underscore_binding)]
-        let call = #base #when .key(|make| #key);
+        let call = #base #when .key(|make| #key) #tags;
     }
+}
+
+/// `.tags(&[&[P::Piece::Text("user:"), P::Piece::Value(&id)]])`
+fn tags(p: &TokenStream, site: &Site, takes_tags: bool) -> Option<TokenStream> {
+    let tags = site.tags.as_ref().filter(|_| takes_tags)?;
+    let tags = tags.before.iter().map(|parts| {
+        let pieces = parts.iter().map(|part| piece(p, part));
+        made!(&[#(#pieces),*])
+    });
+    Some(made!(.tags(&[#(#tags),*])))
 }
 
 /// A call without a key.
@@ -140,6 +160,10 @@ fn constants(p: &TokenStream, site: &Site, item: &FnItem) -> TokenStream {
     if let Some(grace) = &site.stale_if_error {
         let grace = duration(grace.time);
         constants.extend(made!(.stale_if_error(#grace)));
+    }
+    if let Some(tags) = &site.tags {
+        let labels = if tags.after.is_empty() { made!(Arguments) } else { made!(Result) };
+        constants.extend(made!(.tags(#p::Labels::#labels)));
     }
     if let Some(near) = &site.near {
         let most = near.most.map_or_else(

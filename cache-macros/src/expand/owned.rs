@@ -309,6 +309,7 @@ fn attributes(item: &FnItem) -> TokenStream {
 /// What only the attribute reads isn't unused.
 fn uses(site: &Site, item: &FnItem) -> TokenStream {
     let mut read = &(&site.key_reads() | &site.cache_reads()) | &site.life_reads();
+    read.extend(site.tag_reads());
     read.extend(site.when.iter().flat_map(names::in_expr));
     read.extend(asked(site));
     let written = names::in_type(item.body.stream());

@@ -17,6 +17,7 @@ use super::{Flights, SHARDS, Subject};
 use crate::cache::Cache;
 use crate::record::{self, Found, Prefix};
 use crate::recovery::Kept;
+use crate::store::joint::{self, Joint, OnEntry, OnTag, Sighted};
 use crate::store::{Aged, Expiry, Keeper, MemoryStore, Reply, Store, Tracked};
 
 /// A store that answers in its own time: one can be cancelled before an operation reached it, and after.
@@ -54,6 +55,8 @@ impl Store for Remote {
         get(key: &'a str) -> Option<Bytes>;
         get_aged(key: &'a str) -> Option<Aged>;
         get_tracked(key: &'a str) -> Tracked;
+        sight(key: Option<&'a str>, tags: &'a [String], how: joint::How) -> Sighted;
+        flush(entry: Option<(&'a str, OnEntry)>, tags: Vec<OnTag>) -> Joint;
         acquire(key: &'a str, lease: Bytes, life: Duration) -> Option<Bytes>;
         swap(key: &'a str, seen: Prefix, value: Bytes, life: Option<Duration>) -> bool;
         stamp(key: &'a str, seen: Prefix, head: Bytes, most: Option<Duration>) -> bool;
@@ -70,7 +73,7 @@ impl Store for Remote {
         set_many(pairs: Vec<(String, Bytes)>, life: Option<Duration>) -> ();
         increment(key: &'a str, by: i64, life: Option<Duration>) -> i64;
         expire(key: &'a str, life: Option<Duration>) -> bool;
-        expiry(key: &'a str) -> Expiry;
+        expiry(key: &'a str) -> (Expiry, bool);
         ping() -> ();
     }
 }

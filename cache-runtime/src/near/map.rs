@@ -43,11 +43,16 @@ pub(super) type Entry = Arc<Held<dyn Any + Send + Sync>>;
 pub(super) struct Held<V: ?Sized> {
     /// The key in the store that it was read from.
     pub(super) key: Arc<[u8]>,
+    /// Boxed twice: most have none, and a hit reads past it.
+    pub(super) others: Option<Box<Others>>,
     pub(super) weight: u64,
     pub(super) end: Coarse,
     pub(super) epoch: u64,
     pub(super) value: V,
 }
+
+/// The keys of its tags.
+pub(super) struct Others(pub(super) Box<[Arc<[u8]>]>);
 
 /// An entry that is no longer in the map. Values are of the user's types: drop them outside of all locks.
 pub(super) type Evicted = (Owner, Entry);
@@ -145,7 +150,12 @@ impl<S: BuildHasher> Map<S> {
     pub(super) fn tags(&self) -> Vec<(Arc<[u8]>, Tag)> {
         let tags = |shard| {
             let shard: &Shard = &write(shard);
-            shard.iter().map(|(owner, entry)| (Arc::clone(&entry.key), owner.tag)).collect::<Vec<_>>()
+            let keys = |entry: &Entry| {
+                let others = entry.others.iter().flat_map(|others| others.0.iter());
+                others.chain([&entry.key]).cloned().collect::<Vec<_>>()
+            };
+            let tags = shard.iter().map(|(owner, entry)| keys(entry).into_iter().map(|key| (key, owner.tag)));
+            tags.flatten().collect::<Vec<_>>()
         };
         self.shards.iter().flat_map(tags).collect()
     }
@@ -205,7 +215,7 @@ mod tests {
     }
 
     fn held<V: Send + Sync + 'static>(value: V, weight: u64) -> Entry {
-        Arc::new(Held { key: b"key"[..].into(), weight, end: Coarse::NEVER, epoch: 0, value })
+        Arc::new(Held { key: b"key"[..].into(), others: None, weight, end: Coarse::NEVER, epoch: 0, value })
     }
 
     fn get<S: BuildHasher>(map: &Map<S>, instance: Instance, args: &[u8]) -> Option<u64> {

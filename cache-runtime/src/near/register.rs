@@ -3,7 +3,7 @@
 //! A key is listed while it has either. Its desk's lock makes one step of what must not be torn
 //! apart: see the argument in `near.rs`.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::hash::BuildHasher;
 use std::mem;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -48,14 +48,41 @@ impl Register {
     }
 
     pub(super) fn desk(&self, key: &[u8]) -> MutexGuard<'_, Desk> {
+        lock(&self.desks[self.index(key)])
+    }
+
+    /// The desks of several keys at once. Nobody waits for another with one of them in hand: they are taken
+    /// in their order, and who takes one alone takes no second.
+    pub(super) fn desks_of<'a>(&self, keys: impl Iterator<Item = &'a [u8]>) -> Desks<'_> {
+        let indices: BTreeSet<usize> = keys.map(|key| self.index(key)).collect();
+        let taken = indices.into_iter().map(|index| (index, lock(&self.desks[index]))).collect();
+        Desks { register: self, taken }
+    }
+
+    fn index(&self, key: &[u8]) -> usize {
         // The map inside goes by the lowest bits and the highest.
         #[allow(clippy::cast_possible_truncation)] // below `DESKS`
         let index = (self.seed.hash_one(key) >> 32) as usize % DESKS;
-        lock(&self.desks[index])
+        index
     }
 
     pub(super) fn desks(&self) -> impl Iterator<Item = MutexGuard<'_, Desk>> {
         self.desks.iter().map(lock)
+    }
+}
+
+/// Several desks, and their locks.
+pub(super) struct Desks<'a> {
+    register: &'a Register,
+    taken: Vec<(usize, MutexGuard<'a, Desk>)>,
+}
+
+impl Desks<'_> {
+    /// The one of a key that they were taken for.
+    pub(super) fn of(&mut self, key: &[u8]) -> &mut Desk {
+        let index = self.register.index(key);
+        let taken = self.taken.iter_mut().find(|(taken, _)| *taken == index);
+        &mut taken.expect("it was taken for this key").1
     }
 }
 

@@ -239,6 +239,45 @@ fn what_is_forgotten_while_its_value_is_cloned_is_not_kept() {
 }
 
 #[test]
+fn a_value_with_tags_is_forgotten_with_each_of_them() {
+    let near = near(1 << 20);
+    let keep = |args: &[u8], tags: &[&str]| {
+        let tags: Vec<_> = tags.iter().map(|tag| near.ticket(tag)).collect();
+        near.ticket("k").with_tags(tags).keep(instance(), args, &1_u64, 8, None);
+    };
+    for gone in ["k", "a", "b"] {
+        keep(b"1", &["a", "b"]);
+        keep(b"2", &["c"]);
+        assert_eq!((near.read(b"1"), near.read(b"2")), (Some(1), Some(1)));
+        near.check(0);
+        near.forget(gone.as_bytes());
+        assert_eq!((near.read(b"1"), near.read(b"2")), (None, (gone != "k").then_some(1)));
+        near.check(0);
+    }
+    // Forgotten between its question and its answer.
+    let tags = [near.ticket("a"), near.ticket("b")];
+    let ticket = near.ticket("k").with_tags(tags.into());
+    near.forget(b"b");
+    ticket.keep(instance(), b"1", &1_u64, 8, None);
+    assert_eq!(near.read(b"1"), None);
+    drop(ticket);
+    // A tag whose ticket was made under a later connection says nothing of what was before.
+    let ticket = near.ticket("k");
+    near.forget_all();
+    let ticket = ticket.with_tags(vec![near.ticket("a")]);
+    ticket.keep(instance(), b"1", &1_u64, 8, None);
+    assert_eq!(near.read(b"1"), None);
+    drop(ticket);
+    keep(b"1", &["a", "b"]);
+    near.forget_matching(|key| key == b"a");
+    assert_eq!(near.read(b"1"), None);
+    near.check(0);
+    near.forget_all();
+    near.check(0);
+    assert_eq!(near.register.desks().map(|desk| desk.len()).sum::<usize>(), 0);
+}
+
+#[test]
 fn a_value_that_does_not_fit_leaves_no_trace() {
     let near = near(1 << 20);
     near.ticket("k").keep(instance(), b"a", &1_u64, 2 << 20, None);

@@ -41,7 +41,8 @@ impl World {
 
     fn fill(&self, near: &Arc<Near>, random: &mut fastrand::Rng) {
         let key = random.usize(..KEYS);
-        let ticket = near.ticket(&name(key));
+        let tags = Self::tags(key).map(|tag| near.ticket(&tag));
+        let ticket = near.ticket(&name(key)).with_tags(tags.into());
         let number = self.stored[key].load(Ordering::SeqCst);
         if random.bool() {
             std::thread::yield_now();
@@ -51,6 +52,11 @@ impl World {
             let life = random.bool().then_some(Duration::from_secs(60));
             ticket.keep(instance(), &[key.to_le_bytes()[0], args], &value, random.usize(..400), life);
         }
+    }
+
+    /// One that half of the keys have, and one that all have.
+    fn tags(key: usize) -> [String; 2] {
+        [format!("tag:{}", key % 2), "all".to_owned()]
     }
 
     fn read(&self, near: &Near, random: &mut fastrand::Rng) {
@@ -132,6 +138,20 @@ fn nor_that_of_all_keys_or_of_some() {
         world.change(keys, || near.forget_matching(|key| key.last().is_some_and(|n| n % 2 == 0)));
     };
     run(1 << 20, &[&all, &some]);
+}
+
+#[test]
+fn nor_that_of_a_tag_that_it_has() {
+    let half = |near: &Arc<Near>, world: &World, random: &mut fastrand::Rng| {
+        let half = random.usize(..2);
+        let keys = (0..KEYS).filter(|key| key % 2 == half);
+        world.change(keys, || near.forget(format!("tag:{half}").as_bytes()));
+    };
+    let all = |near: &Arc<Near>, world: &World, _: &mut fastrand::Rng| {
+        world.change(0..KEYS, || near.forget(b"all"));
+    };
+    run(1 << 20, &[&half, &all]);
+    run(8 * (OVERHEAD + 300), &[&half]);
 }
 
 #[test]

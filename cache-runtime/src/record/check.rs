@@ -8,7 +8,8 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    FLAG_NONE, FORMAT, Found, HEADER, Head, Kind, MAGIC, PREFIX, Prefix, TAG, Value, begin, finish, read,
+    FLAG_NONE, FLAG_TAGS, FLAGS, FORMAT, Found, HEADER, Head, Kind, MAGIC, PREFIX, Prefix, Value, begin,
+    finish, read, tagged,
 };
 use crate::codec;
 
@@ -63,18 +64,20 @@ fn record(bytes: &[u8]) {
 
 /// A value's parts are those bytes, all of them, and nothing beyond.
 fn whole(bytes: &Bytes, value: &Value) {
-    let tags = usize::from(bytes[PREFIX + 9]);
     assert_eq!(value.prefix, bytes[..PREFIX]);
-    assert_eq!(bytes.len(), HEADER + tags * TAG + value.payload.len());
     // Where it lies, so also: nothing was copied, whatever lengths the header claims.
-    assert_eq!(value.payload.as_ptr_range().start, bytes[HEADER + tags * TAG..].as_ptr());
-    if tags == 0 {
-        let mut again = begin(value.prefix, &value.head);
-        again.extend_from_slice(&value.payload);
-        // The claim isn't the writer's choice.
-        again[PREFIX..PREFIX + 8].copy_from_slice(&bytes[PREFIX..PREFIX + 8]);
-        assert_eq!(finish(again), bytes, "written again it is another");
+    assert_eq!(value.payload.as_ptr_range().start, bytes[HEADER..].as_ptr());
+    let tags: Vec<_> = value.tags.iter().collect();
+    assert_eq!(tags.is_empty(), value.head.flags & FLAG_TAGS == 0);
+    let mut again = begin(value.prefix, &value.head);
+    again.extend_from_slice(&value.payload);
+    // The claim isn't the writer's choice.
+    again[PREFIX..PREFIX + 8].copy_from_slice(&bytes[PREFIX..PREFIX + 8]);
+    let mut again = finish(again);
+    if !tags.is_empty() {
+        again = tagged(&again, tags.into_iter());
     }
+    assert_eq!(again, bytes, "written again it is another");
     payload(&value.payload);
 }
 
@@ -132,16 +135,18 @@ mod tests {
 
     /// A valid record of a value with these tags.
     fn records() -> impl Strategy<Value = Vec<u8>> {
-        (heads(), vec(any::<[u8; TAG]>(), 0..4), vec(any::<u8>(), 0..300)).prop_map(
-            |(head, tags, payload)| {
-                let mut record = begin(super::super::fresh(Kind::Value), &head);
-                record.extend_from_slice(&payload);
-                let mut record = finish(record).to_vec();
-                record[PREFIX + 9] = u8::try_from(tags.len()).unwrap();
-                record.splice(HEADER..HEADER, tags.concat());
-                record
-            },
-        )
+        let tags = vec((".{0,20}", any::<[u8; 16]>()), 0..4);
+        (heads(), tags, vec(any::<u8>(), 0..300)).prop_map(|(mut head, tags, payload)| {
+            head.flags &= !FLAG_TAGS;
+            let mut record = begin(super::super::fresh(Kind::Value), &head);
+            record.extend_from_slice(&payload);
+            let record = finish(record);
+            if tags.is_empty() {
+                return record.to_vec();
+            }
+            let tags = tags.iter().map(|(text, version)| (text.as_str(), *version));
+            tagged(&record, tags).to_vec()
+        })
     }
 
     fn is_value(bytes: &[u8]) -> bool {
@@ -175,21 +180,21 @@ mod tests {
             let at = at.index(record.len());
             record[at] ^= 1_u8 << bit;
             super::record(&record);
-            // Flipped in the magic, the format, the kind, the count of tags or the length: no value.
-            if at < 4 || at == PREFIX + 9 || (HEADER - 4..HEADER).contains(&at) {
+            // Flipped in the magic, the format, the kind, the zero, the length or what says that there are
+            // tags: no value.
+            let is_of_tags = at == FLAGS && 1 << bit == FLAG_TAGS;
+            if at < 4 || is_of_tags || at == FLAGS + 1 || (HEADER - 4..HEADER).contains(&at) {
                 prop_assert!(!is_value(&record));
             }
         }
 
         #[test]
-        fn a_length_that_lies_makes_no_value(mut record in records(), length: u32, tags: u8) {
-            let truth = (record[PREFIX + 9], record[HEADER - 4..HEADER].to_vec());
-            record[PREFIX + 9] = tags;
+        fn a_length_that_lies_makes_no_value(mut record in records(), length: u32) {
+            let truth = record[HEADER - 4..HEADER].to_vec();
             record[HEADER - 4..HEADER].copy_from_slice(&length.to_le_bytes());
             super::record(&record);
-            // Tags and payload may share what is there in another way; not in one that is longer.
-            let claims = HEADER as u64 + u64::from(tags) * TAG as u64 + u64::from(length);
-            prop_assert_eq!(is_value(&record), claims == record.len() as u64, "was {:?}", truth);
+            // Tags and payload could share what is there in another way only if bytes of one read as the other.
+            prop_assert_eq!(is_value(&record), truth == length.to_le_bytes());
         }
 
         #[test]
@@ -252,9 +257,7 @@ mod tests {
             finish(record).to_vec()
         };
         let value = record(Kind::Value, &Head::default(), br#"{"Named":{"text":"a","rest":["Unit"]}}"#);
-        let mut tagged = value.clone();
-        tagged[PREFIX + 9] = 1;
-        tagged.splice(HEADER..HEADER, [0x22; TAG]);
+        let tagged = tagged(&value, [("user:1", [0x22; 16]), ("users", [0x33; 16])].into_iter()).to_vec();
         let mut newer = value.clone();
         newer[2] = FORMAT + 1;
         let seeds = [

@@ -14,6 +14,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use self::shard::{Shard, Slot};
+use super::joint::{Done, How, Joint, OnEntry, OnTag, Seen, Sighted, version_of};
 use super::{ALWAYS, Aged, Expiry, Keeper, Reach, Reply, Store, Tracked, fresh_for};
 use crate::record::{self, Prefix};
 
@@ -43,6 +44,35 @@ impl MemoryStore {
         let shard = (hash * self.shards.len() as u64) >> 32;
         #[allow(clippy::cast_possible_truncation)] // below `shards.len()`
         lock(&self.shards[shard as usize])
+    }
+}
+
+impl MemoryStore {
+    /// What is there then, if that was asked.
+    #[allow(clippy::option_option)]
+    fn on_tag(&self, tag: OnTag) -> Option<Option<Seen>> {
+        let (OnTag::Create { key, .. } | OnTag::Read { key } | OnTag::Keep { key, .. }) = &tag;
+        let mut shard = self.shard(key);
+        let there = shard.live(key);
+        let seen = |slot: &Slot| Some(Seen { version: version_of(&slot.value)?, left: slot.left() });
+        match (tag, there) {
+            (OnTag::Create { .. } | OnTag::Read { .. }, Some(slot)) => Some(seen(&slot)),
+            (OnTag::Create { key, version, life }, None) => {
+                let slot = Slot::new(Bytes::copy_from_slice(&version), Some(life));
+                let seen = seen(&slot);
+                shard.put(&key, slot);
+                Some(seen)
+            }
+            (OnTag::Read { .. }, None) => Some(None),
+            (OnTag::Keep { key, life }, Some(slot)) => {
+                let longer = Slot::new(slot.value.clone(), life);
+                if slot.end.is_some() && longer.end.is_none_or(|end| Some(end) > slot.end) {
+                    shard.put(&key, longer);
+                }
+                None
+            }
+            (OnTag::Keep { .. }, None) => None,
+        }
     }
 }
 
@@ -81,6 +111,36 @@ impl Store for MemoryStore {
     fn get_tracked<'a>(&'a self, key: &'a str) -> Reply<'a, Tracked> {
         let aged = self.get_aged(key);
         Box::pin(async move { Ok(Tracked { found: aged.await?, may_keep: true }) })
+    }
+
+    fn sight<'a>(&'a self, key: Option<&'a str>, tags: &'a [String], _: How) -> Reply<'a, Sighted> {
+        reply(move || {
+            let live = |key: &str| self.shard(key).live(key);
+            let entry = key.and_then(live).map(|slot| {
+                let left = slot.left();
+                (slot.value, left)
+            });
+            let versions = tags.iter().map(|tag| version_of(&live(tag)?.value)).collect();
+            Sighted { entry, versions, may_keep: true }
+        })
+    }
+
+    fn flush<'a>(&'a self, entry: Option<(&'a str, OnEntry)>, tags: Vec<OnTag>) -> Reply<'a, Joint> {
+        Box::pin(async move {
+            let entry = match entry {
+                None => None,
+                Some((key, OnEntry::Acquire { lease, life })) => {
+                    Some(self.acquire(key, lease, life).await.map(Done::Found))
+                }
+                Some((key, OnEntry::Swap { seen, value, life })) => {
+                    Some(self.swap(key, seen, value, life).await.map(Done::Did))
+                }
+                Some((key, OnEntry::Stamp { seen, head, most })) => {
+                    Some(self.stamp(key, seen, head, most).await.map(Done::Did))
+                }
+            };
+            Ok(Joint { entry, versions: tags.into_iter().filter_map(|tag| self.on_tag(tag)).collect() })
+        })
     }
 
     /// Nobody else writes here, and who writes tells the keeper.
@@ -211,10 +271,12 @@ impl Store for MemoryStore {
         })
     }
 
-    fn expiry<'a>(&'a self, key: &'a str) -> Reply<'a, Expiry> {
+    fn expiry<'a>(&'a self, key: &'a str) -> Reply<'a, (Expiry, bool)> {
         reply(move || match self.shard(key).live(key) {
-            Some(slot) if record::is_value(&slot.value) => fresh_for(&slot.value, slot.left()),
-            _ => Expiry::Missing,
+            Some(slot) if record::is_value(&slot.value) => {
+                (fresh_for(&slot.value, slot.left()), record::has_tags(&slot.value))
+            }
+            _ => (Expiry::Missing, false),
         })
     }
 
@@ -266,12 +328,12 @@ mod tests {
         ok(store.set("a", "1".into(), Some(secs(60))));
         set(&store, "b", "2");
         assert_eq!(ok(store.get("a")), Some("1".into()));
-        assert!(matches!(ok(store.expiry("a")), Expiry::In(left) if left <= secs(60)));
-        assert_eq!(ok(store.expiry("b")), Expiry::Never);
-        assert_eq!(ok(store.expiry("c")), Expiry::Missing);
+        assert!(matches!(ok(store.expiry("a")).0, Expiry::In(left) if left <= secs(60)));
+        assert_eq!(ok(store.expiry("b")).0, Expiry::Never);
+        assert_eq!(ok(store.expiry("c")).0, Expiry::Missing);
         assert_eq!(ok(store.remove("a")), Some("1".into()));
         assert_eq!(ok(store.remove("a")), None);
-        assert_eq!(ok(store.expiry("a")), Expiry::Missing);
+        assert_eq!(ok(store.expiry("a")).0, Expiry::Missing);
         assert!(!format!("{store:?}").contains('2'));
     }
 
@@ -316,9 +378,9 @@ mod tests {
         assert!(!ok(store.stamp("k", mine, "x".into(), Some(secs(50)))), "it has more to live");
         assert!(ok(store.stamp("k", mine, [&other[..], b"HEAD"].concat().into(), None)));
         assert_eq!(ok(store.get("k")).unwrap(), [&other[..], b"HEAD|rest"].concat());
-        assert!(matches!(ok(store.expiry("k")), Expiry::In(left) if left > secs(50)));
+        assert!(matches!(ok(store.expiry("k")).0, Expiry::In(left) if left > secs(50)));
         assert!(ok(store.extend("k", other, secs(90))));
-        assert!(matches!(ok(store.expiry("k")), Expiry::In(left) if left > secs(80)));
+        assert!(matches!(ok(store.expiry("k")).0, Expiry::In(left) if left > secs(80)));
         assert!(ok(store.release("k", other)) && !ok(store.release("k", other)));
         assert!(!ok(store.swap("k", other, "x".into(), Some(secs(3)))));
         assert_eq!(ok(store.get("k")), None);
@@ -335,8 +397,8 @@ mod tests {
         assert!(ok(store.expire("d", Some(secs(0)))) && !ok(store.expire("d", Some(secs(9)))));
         assert_eq!(ok(store.increment("e", 1, Some(secs(99)))), 2);
         tokio::time::advance(secs(9)).await;
-        assert_eq!(ok(store.expiry("a")), Expiry::In(secs(1)));
-        assert_eq!(ok(store.expiry("e")), Expiry::In(secs(1)));
+        assert_eq!(ok(store.expiry("a")).0, Expiry::In(secs(1)));
+        assert_eq!(ok(store.expiry("e")).0, Expiry::In(secs(1)));
         set(&store, "f", "-7");
         assert_eq!(ok(store.increment("f", 5, Some(secs(1)))), -2);
         ok(store.set("g", "1".into(), Some(secs(1))));
@@ -345,9 +407,9 @@ mod tests {
         assert_eq!(ok(store.get_many(&keys)), [None, Some("1".into()), Some("1".into()), None, None]);
         assert_eq!(ok(store.acquire("a", "2".into(), secs(5))), None);
         assert_eq!(ok(store.increment("e", 1, Some(secs(99)))), 1);
-        assert_eq!(ok(store.expiry("c")), Expiry::Never);
-        assert_eq!(ok(store.expiry("f")), Expiry::Missing);
-        assert_eq!(ok(store.expiry("g")), Expiry::Never);
+        assert_eq!(ok(store.expiry("c")).0, Expiry::Never);
+        assert_eq!(ok(store.expiry("f")).0, Expiry::Missing);
+        assert_eq!(ok(store.expiry("g")).0, Expiry::Never);
         tokio::time::advance(secs(10)).await;
         assert_eq!((ok(store.remove("a")), ok(store.remove_many(&keys[1..2]))), (None, 0));
         assert_eq!(ok(store.remove_matching("*", Reach::Any)), 3);

@@ -5,6 +5,7 @@
 
 mod fence;
 mod glob;
+pub(crate) mod joint;
 mod memory;
 mod redis;
 mod watched;
@@ -23,6 +24,7 @@ pub use redis::RedisConnection;
 pub(crate) use redis::{Address, LinkOptions, RedisStore};
 pub(crate) use watched::Watched;
 
+use self::joint::{How, Joint, OnEntry, OnTag, Sighted};
 use crate::error::{CacheError, StoreError};
 use crate::record::{self, Prefix};
 
@@ -121,6 +123,12 @@ pub(crate) trait Store: Debug + Send + Sync + 'static {
     /// it was [`overdue`](Self::overdue) the store finds out by itself.
     fn get_tracked<'a>(&'a self, key: &'a str) -> Reply<'a, Tracked>;
 
+    /// What is under `key`, and the versions under the keys of tags, in one flush.
+    fn sight<'a>(&'a self, key: Option<&'a str>, tags: &'a [String], how: How) -> Reply<'a, Sighted>;
+
+    /// Changes an entry, and makes or reads versions of tags, in one flush that is never sent twice.
+    fn flush<'a>(&'a self, entry: Option<(&'a str, OnEntry)>, tags: Vec<OnTag>) -> Reply<'a, Joint>;
+
     /// Tells `keeper` from now on what becomes of the keys that are read for it. The first one stays.
     fn track(&self, keeper: Arc<dyn Keeper>);
 
@@ -189,8 +197,9 @@ pub(crate) trait Store: Debug + Send + Sync + 'static {
     /// Gives the key this life; none: it never expires. False if there is no such key.
     fn expire<'a>(&'a self, key: &'a str, life: Option<Duration>) -> Reply<'a, bool>;
 
-    /// How much longer the value is fresh; a lease is no value, and neither is one past its time.
-    fn expiry<'a>(&'a self, key: &'a str) -> Reply<'a, Expiry>;
+    /// How much longer the value is fresh; a lease is no value, and neither is one past its time. And
+    /// whether it has tags, which may say otherwise.
+    fn expiry<'a>(&'a self, key: &'a str) -> Reply<'a, (Expiry, bool)>;
 
     /// Whether the store answers.
     fn ping(&self) -> Reply<'_, ()>;

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use super::joint::{How, Joint, OnEntry, OnTag, Sighted};
 use super::{Aged, Connecting, Expiry, Keeper, Reach, Reply, Store, Tracked};
 use crate::near::Near;
 use crate::record::Prefix;
@@ -59,6 +60,18 @@ impl Store for Watched {
 
     fn get_tracked<'a>(&'a self, key: &'a str) -> Reply<'a, Tracked> {
         self.store.get_tracked(key)
+    }
+
+    fn sight<'a>(&'a self, key: Option<&'a str>, tags: &'a [String], how: How) -> Reply<'a, Sighted> {
+        self.store.sight(key, tags, how)
+    }
+
+    fn flush<'a>(&'a self, entry: Option<(&'a str, OnEntry)>, tags: Vec<OnTag>) -> Reply<'a, Joint> {
+        match entry {
+            Some((key, OnEntry::Swap { .. })) => self.change_one(key, self.store.flush(entry, tags)),
+            // The value stays, and so does every version that is there.
+            _ => self.store.flush(entry, tags),
+        }
     }
 
     fn track(&self, keeper: Arc<dyn Keeper>) {
@@ -153,7 +166,7 @@ impl Store for Watched {
         self.change_one(key, self.store.expire(key, life))
     }
 
-    fn expiry<'a>(&'a self, key: &'a str) -> Reply<'a, Expiry> {
+    fn expiry<'a>(&'a self, key: &'a str) -> Reply<'a, (Expiry, bool)> {
         self.store.expiry(key)
     }
 

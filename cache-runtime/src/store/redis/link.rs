@@ -175,10 +175,19 @@ impl Link {
         self: &Arc<Self>,
         commands: &Pipeline,
     ) -> Result<[Result<Value, StoreError>; N], StoreError> {
+        let replies = self.ask_all(commands).await?;
+        self.expect(replies.try_into().ok())
+    }
+
+    /// As [`send_all`](Self::send_all), for what may be sent twice, as `send` says.
+    pub(super) async fn ask_all(
+        self: &Arc<Self>,
+        commands: &Pipeline,
+    ) -> Result<Vec<Result<Value, StoreError>>, StoreError> {
         let mut repeat = true;
         loop {
             let (mut connection, epoch) = self.connection().await?;
-            match connection.send_packed_commands(commands, 0, N).await {
+            match connection.send_packed_commands(commands, 0, commands.len()).await {
                 Ok(replies) => {
                     self.answered();
                     let mut again = false;
@@ -191,7 +200,7 @@ impl Link {
                     });
                     let replies: Vec<_> = replies.collect();
                     if !again {
-                        return self.expect(replies.try_into().ok());
+                        return Ok(replies);
                     }
                     tokio::time::sleep(AGAIN).await;
                 }

@@ -2,10 +2,12 @@
 //!
 //! `link.rs` holds the connection, `supervisor.rs` makes it, `script.rs` is the compare-and-set, `scan.rs`
 //! globs, `fault.rs` what each error means, `address.rs` the URL, `pool.rs` what `get_redis` hands out.
+//! `joint.rs` asks for an entry and its tags in one flush.
 //! `tracking.rs` is the connection that tells what changed, `tracker.rs` makes that one.
 
 mod address;
 mod fault;
+mod joint;
 mod link;
 mod pool;
 mod scan;
@@ -28,6 +30,7 @@ pub use pool::RedisConnection;
 use self::link::Link;
 use self::pool::Pool;
 use self::script::{ADD, EXTEND, RELEASE, STAMP, SWAP, Script};
+use super::joint::{How, Joint, OnEntry, OnTag, Sighted};
 use super::{Aged, Connecting, Expiry, Keeper, Reach, Reply, Store, Tracked, fresh_for};
 use crate::error::StoreError;
 use crate::record::{self, Prefix};
@@ -174,6 +177,14 @@ impl Store for RedisStore {
             let (replies, may_keep) = self.link.ask_tracked(&aged(key)).await?;
             self.tracked(replies, may_keep)
         })
+    }
+
+    fn sight<'a>(&'a self, key: Option<&'a str>, tags: &'a [String], how: How) -> Reply<'a, Sighted> {
+        Box::pin(joint::sight(&self.link, key, tags, how))
+    }
+
+    fn flush<'a>(&'a self, entry: Option<(&'a str, OnEntry)>, tags: Vec<OnTag>) -> Reply<'a, Joint> {
+        Box::pin(async move { joint::flush(&self.link, entry, &tags).await })
     }
 
     fn track(&self, keeper: Arc<dyn Keeper>) {
@@ -353,7 +364,7 @@ impl Store for RedisStore {
         })
     }
 
-    fn expiry<'a>(&'a self, key: &'a str) -> Reply<'a, Expiry> {
+    fn expiry<'a>(&'a self, key: &'a str) -> Reply<'a, (Expiry, bool)> {
         Box::pin(async move {
             let mut both = Pipeline::with_capacity(2);
             both.cmd("PTTL").arg(key).cmd("GETRANGE").arg(key).arg(0).arg(record::HEADER - 1);
@@ -361,8 +372,8 @@ impl Store for RedisStore {
             // A list or a hash has no bytes to show, and a life all the same.
             let head = head.ok().and_then(bytes_of).flatten().unwrap_or_default();
             Ok(match self.link.expect(life_of(&left?))? {
-                Some(left) if record::is_value(&head) => fresh_for(&head, left),
-                _ => Expiry::Missing,
+                Some(left) if record::is_value(&head) => (fresh_for(&head, left), record::has_tags(&head)),
+                _ => (Expiry::Missing, false),
             })
         })
     }

@@ -107,13 +107,26 @@ impl Script {
 
     /// Runs it on `key`.
     pub(super) async fn run(&self, link: &Arc<Link>, key: &str, args: &[&[u8]]) -> Result<Value, StoreError> {
-        let digest = self.digest.get_or_init(|| redis::Script::new(self.code).get_hash().to_owned());
-        match link.send(&call("EVALSHA", digest, key, args), false).await {
-            Err(error) if fault::is_unknown_script(&error) => {
-                link.send(&call("EVAL", self.code, key, args), false).await
-            }
+        match link.send(&self.call(key, args), false).await {
+            Err(error) if fault::is_unknown_script(&error) => self.whole(link, key, args).await,
             answered => answered,
         }
+    }
+
+    /// The command that runs it, if the server knows it.
+    pub(super) fn call(&self, key: &str, args: &[&[u8]]) -> Cmd {
+        let digest = self.digest.get_or_init(|| redis::Script::new(self.code).get_hash().to_owned());
+        call("EVALSHA", digest, key, args)
+    }
+
+    /// Runs it on a server that doesn't know it.
+    pub(super) async fn whole(
+        &self,
+        link: &Arc<Link>,
+        key: &str,
+        args: &[&[u8]],
+    ) -> Result<Value, StoreError> {
+        link.send(&call("EVAL", self.code, key, args), false).await
     }
 }
 

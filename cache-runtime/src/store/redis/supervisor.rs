@@ -196,10 +196,12 @@ fn on_push(link: &Arc<Link>, epoch: u64) -> impl Fn(PushInfo) -> Result<(), Infa
 /// Carries out one kept invalidation.
 async fn carry_out(connection: &mut MultiplexedConnection, target: &Target) -> Result<(), StoreError> {
     let done = match target {
-        Target::Key(key) => query(connection, cmd("UNLINK").arg(key), SETUP).await.map(drop),
         Target::Fenced(key, token) => query(connection, &script::unfence(key, token), SETUP).await.map(drop),
         Target::Glob(glob) => unlink_matching(connection, glob, Reach::Any, SETUP).await.map(drop),
         Target::Made(glob) => unlink_matching(connection, glob, Reach::Value, SETUP).await.map(drop),
+        Target::Epoch(key) | Target::Key(key) => {
+            query(connection, cmd("UNLINK").arg(key), SETUP).await.map(drop)
+        }
     };
     done.map_err(|error| fault::read(&error).0)
 }

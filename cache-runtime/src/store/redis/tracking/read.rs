@@ -21,6 +21,15 @@ impl Link {
         self: &Arc<Self>,
         commands: &Pipeline,
     ) -> Result<([Result<Value, StoreError>; N], bool), StoreError> {
+        let (replies, may_keep) = self.ask_tracked_all(commands).await?;
+        Ok((self.expect(replies.try_into().ok())?, may_keep))
+    }
+
+    /// The same, for so many commands as there are.
+    pub(in crate::store::redis) async fn ask_tracked_all(
+        self: &Arc<Self>,
+        commands: &Pipeline,
+    ) -> Result<(Vec<Result<Value, StoreError>>, bool), StoreError> {
         // Without a main connection invalidations may wait. What happens between this look and the reading
         // the keeper hears of, after it made its ticket: that the key changed, or `disconnected`.
         let route = match self.epoch() {
@@ -30,10 +39,9 @@ impl Link {
         let may_keep = match route {
             Route::Tracked { mut connection, number } => {
                 let question = Question::new(self, Some(number));
-                let replies = connection.send_packed_commands(commands, 0, N).await;
+                let replies = connection.send_packed_commands(commands, 0, commands.len()).await;
                 question.answered();
                 if let Some(replies) = self.accept(replies, number) {
-                    let replies = self.expect(replies.try_into().ok())?;
                     return Ok((replies, self.tracking.is_up(number)));
                 }
                 false
@@ -46,7 +54,7 @@ impl Link {
             }
         };
         let question = Question::new(self, None);
-        let replies = self.ask_many(commands).await;
+        let replies = self.ask_all(commands).await;
         question.answered();
         Ok((replies?, may_keep))
     }
