@@ -13,6 +13,7 @@ use support::ms;
 use support::proxy::{Half, Proxy};
 use support::server::{Kind, Server};
 
+const OWN: &str = "@fn:";
 const BOTH: [Kind; 2] = [Kind::Redis, Kind::Valkey];
 
 #[cache(ttl = 600, key = "tagged:{id}", tags = ["user:{id}", "users"], cache = &world.cache)]
@@ -82,7 +83,12 @@ impl Wire {
         let requests = self.proxy.seen.requests();
         self.proxy.seen.reset();
         let key = |words: &[String]| if words[0] == "EVALSHA" { words[3].clone() } else { words[1].clone() };
-        requests.into_iter().map(|words| [words[0].clone(), key(&words)]).collect()
+        let about = |words: Vec<String>| {
+            let key = key(&words);
+            // The tag of the function: of which one, its digest says.
+            [words[0].clone(), if key.starts_with(OWN) { OWN.to_owned() } else { key }]
+        };
+        requests.into_iter().map(about).collect()
     }
 }
 
@@ -91,15 +97,16 @@ async fn a_hit_is_one_round_trip_and_a_miss_three() {
     for kind in BOTH {
         let wire = Wire::new(kind, |builder| builder).await;
         let (key, one, all) = ("tagged:1", "@tag:user:1", "@tag:users");
-        let look = [["GET", key], ["GET", one], ["GET", all]];
-        let lease = [["SET", key], ["SET", one], ["PTTL", one], ["SET", all], ["PTTL", all]];
-        let fill = [["EVALSHA", key], ["GET", one], ["GET", all]];
+        let look = [["GET", key], ["GET", OWN], ["GET", one], ["GET", all]];
+        let tags = [["SET", OWN], ["PTTL", OWN], ["SET", one], ["PTTL", one], ["SET", all], ["PTTL", all]];
+        let lease = [&[["SET", key]], &tags[..]].concat();
+        let fill = [["EVALSHA", key], ["GET", OWN], ["GET", one], ["GET", all]];
         wire.flushes(tagged(&wire.world, 1), &[&look, &lease, &fill]).await;
         wire.flushes(tagged(&wire.world, 1), &[&look]).await;
         // Dead, it is replaced.
         wire.world.touch(1);
         wire.flushes(wire.world.cache.invalidate_tags(&["users"]), &[&[["UNLINK", "@tags"]]]).await.unwrap();
-        let replace = [["EVALSHA", key], ["SET", one], ["PTTL", one], ["SET", all], ["PTTL", all]];
+        let replace = [&[["EVALSHA", key]], &tags[..]].concat();
         let value = wire.flushes(tagged(&wire.world, 1), &[&look, &replace, &fill]).await;
         assert_eq!(value, 1);
     }
@@ -111,11 +118,12 @@ async fn a_tag_of_the_result_costs_a_round_trip_more() {
     for kind in BOTH {
         let wire = Wire::new(kind, |builder| builder).await;
         let (key, user, row) = ("named:1", "@tag:user:1", "@tag:row:1");
-        let look = [["GET", key], ["GET", user]];
-        let lease = [["SET", key], ["SET", user], ["PTTL", user], ["SET", "@tags"], ["PTTL", "@tags"]];
+        let look = [["GET", key], ["GET", OWN], ["GET", user]];
+        let created = [OWN, user, "@tags", "@tags:gate"].map(|key| [["SET", key], ["PTTL", key]]);
+        let lease = [&[["SET", key]], created.as_flattened()].concat();
         // The tag, and then the epoch: the other order would miss an invalidation between the two.
         let name = [["SET", row], ["PTTL", row], ["GET", "@tags"]];
-        let fill = [["EVALSHA", key], ["GET", user], ["GET", row]];
+        let fill = [["EVALSHA", key], ["GET", OWN], ["GET", user], ["GET", row]];
         wire.flushes(named(&wire.world, 1), &[&look, &lease, &name, &fill]).await;
         wire.flushes(named(&wire.world, 1), &[&look, &[["GET", row]]]).await;
     }
@@ -183,13 +191,13 @@ async fn a_tag_outlives_its_entries_and_its_life_is_rarely_touched() {
         assert!(left("@tag:users") > left("tagged:1"));
         wire.proxy.seen.reset();
         long(&wire.world, 1).await;
-        assert!(wire.about().contains(&["PEXPIRE".to_owned(), "@tag:users".to_owned()]));
+        assert!(wire.about().contains(&["EVALSHA".to_owned(), "@tag:users".to_owned()]));
         assert!(left("@tag:users") > left("long:1") + 1000 * 60 * 60 * 24);
         for id in 2..5 {
             long(&wire.world, id).await;
             tagged(&wire.world, id).await;
         }
-        assert!(wire.about().iter().all(|[name, _]| name != "PEXPIRE"));
+        assert!(wire.about().iter().all(|[name, key]| name != "EVALSHA" || !key.starts_with('@')));
         // A shorter life takes nothing away, and one without end gives one.
         assert!(left("@tag:users") > left("long:1") + 1000 * 60 * 60 * 24);
         ever::put_cache(&wire.world, 1, &1).await.unwrap();
@@ -209,11 +217,10 @@ async fn no_version_is_ever_sent_twice() {
         wire.proxy.hold();
         let call = named(&wire.world, 1);
         let cut = async {
-            wire.proxy.wait_pending(2).await;
-            wire.proxy.release_one();
-            wire.proxy.release_one();
+            wire.proxy.wait_pending(3).await;
+            (0..3).for_each(|_| wire.proxy.release_one());
             // The lease and the versions are there, and nobody hears of it.
-            wire.proxy.wait_pending(5).await;
+            wire.proxy.wait_pending(9).await;
             wire.proxy.cut().await;
             wire.proxy.release();
         };

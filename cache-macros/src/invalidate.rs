@@ -63,11 +63,9 @@ const GLOB: [char; 4] = ['*', '?', '[', '\\'];
 
 const ZERO_FENCE: &str =
     "zero `fence` keeps nobody out: write more than a write ever takes, such as `fence = \"10s\"`";
-const FENCED_GLOB: &str = "`fence` needs keys: which ones a glob or `::*` fits isn't known before the body runs; write \
+const FENCED_GLOB: &str = "`fence` needs keys or tags: which keys a glob or `::*` fits isn't known before the body runs; write \
      the key, or put this target into another `#[cache_invalidate]` without `fence`";
-const FENCED_TAG: &str = "`fence` needs keys: whatever has a tag isn't known before the body runs; put the tags into \
-     another `#[cache_invalidate]` without `fence`";
-const FENCED_VALUE: &str = "`fence` needs keys before the body runs, and `value` is known after it: put this target \
+const FENCED_VALUE: &str = "`fence` needs its targets before the body runs, and `value` is known after it: put this target \
      into another `#[cache_invalidate]` without `fence`";
 
 impl InvalidateArgs {
@@ -142,9 +140,6 @@ impl Invalidation {
             );
         }
         let is_fenced = args.fence.is_some();
-        if let (true, Some(tag)) = (is_fenced, tags.first()) {
-            errors.at(tag, FENCED_TAG);
-        }
         let is_of_result = |part: &Part| matches!(part, Part::Result { .. });
         let targets = args.targets.iter().filter_map(|literal| {
             let parts = target(literal, item, errors)?;
@@ -168,6 +163,12 @@ impl Invalidation {
             Some(typed)
         });
         let typed = typed.collect();
+        let tags = Tags::resolve(&tags, item, errors);
+        for part in tags.after.iter().filter_map(|parts| parts.iter().find(|part| is_of_result(part))) {
+            if let (Part::Result { span, .. }, true) = (part, is_fenced) {
+                errors.span(*span, FENCED_VALUE);
+            }
+        }
         let (after, before) =
             targets.into_iter().partition(|parts: &Vec<Part>| parts.iter().any(is_of_result));
         Self {
@@ -178,7 +179,7 @@ impl Invalidation {
             before,
             after,
             typed,
-            tags: Tags::resolve(&tags, item, errors),
+            tags,
         }
     }
 }
@@ -229,10 +230,10 @@ mod tests {
             (quote!(""), "fits nothing"),
             (quote!("user:{ip}"), "did you mean `id`"),
             (quote!("a", on = "err"), "`\"always\"`"),
-            (quote!("a:*", fence = "10s"), "needs keys: which ones a glob"),
+            (quote!("a:*", fence = "10s"), "needs keys or tags: which keys a glob"),
             (quote!("a:{value}", fence = 10), "known after it"),
             (quote!("a", fence = 0), "keeps nobody out"),
-            (quote!("a", tags = ["a"], fence = 10), "whatever has a tag"),
+            (quote!("a", tags = ["a", "{value}"], fence = 10), "known after it"),
             (quote!("a", fence = LONG), "takes a fixed time"),
             (quote!(get_user), "`get_user::*` for all"),
             (quote!(users::get_user), "`users::get_user(..)`"),

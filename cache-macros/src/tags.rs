@@ -20,6 +20,10 @@ impl Tags {
     pub(crate) fn resolve(tags: &[LitStr], item: &FnItem, errors: &mut Errors) -> Self {
         let parts = tags.iter().filter_map(|tag| {
             let template = errors.ok(Template::parse(tag))?;
+            if tag.value().starts_with('\0') {
+                errors
+                    .at(tag, "tags that begin with NUL are those of functions: begin it with something else");
+            }
             fill(&template, item, Results::Value, errors)
         });
         let (after, before) = parts

@@ -110,8 +110,12 @@ impl<N> Call<N> {
         let NamedKey { text, identity } = self.named()?;
         let site = self.at.site;
         let of_result = site.tags == Some(Labels::Result);
-        let tags = match &self.tags {
-            Some(texts) => Some(Arc::new(Tags::new(cache.core(), (**texts).clone()?, of_result)?)),
+        let tags = match site.tags {
+            Some(_) => {
+                let mut texts = self.tags.as_deref().cloned().transpose()?.unwrap_or_default();
+                texts.push(key::tag_of(&self.at));
+                Some(Arc::new(Tags::new(cache.core(), texts, of_result)?))
+            }
             None => None,
         };
         Ok(Ask {
@@ -316,6 +320,9 @@ pub async fn clear(call: Call) -> Result<bool, CacheError> {
 /// Forgets every entry of the function.
 pub async fn clear_all(call: Call) -> Result<(), CacheError> {
     let cache = call.cache()?;
+    if call.at.site.tags.is_some() {
+        return Box::pin(cache.invalidate_function(call.at)).await;
+    }
     let glob = cache.core().full_glob(&key::all_of(&call.at));
     if deferred::collect(&cache, || (Target::Made(glob.clone()), None)) {
         return Ok(());

@@ -192,7 +192,9 @@ impl Cache {
         if !keys.is_empty()
             && let Err(error) = core.invalidate_keys(&keys).await
         {
-            self.keep_some(targets.iter().filter(|(target, _)| target.key().is_some()), &error);
+            // The epoch may be among them, and no fence of a tag goes before that.
+            self.keep_some(targets.iter(), &error);
+            return;
         }
         for one in targets {
             let done = match &one.0 {
@@ -246,6 +248,6 @@ fn open(list: &Mutex<Invalidations>) -> MutexGuard<'_, Invalidations> {
     list.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn is_same(a: &Cache, b: &Cache) -> bool {
+pub(crate) fn is_same(a: &Cache, b: &Cache) -> bool {
     std::ptr::eq(a.core(), b.core())
 }

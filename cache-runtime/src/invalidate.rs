@@ -1,6 +1,6 @@
 //! Forgetting: keys and globs, and the guard of a writer.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -84,7 +84,7 @@ impl Plan {
         self
     }
 
-    /// Fences the keys for so long before the body runs.
+    /// Fences keys and tags for so long before the body runs.
     #[must_use]
     pub fn fence(mut self, life: Duration) -> Self {
         self.fence = Some(life);
@@ -94,18 +94,25 @@ impl Plan {
     /// Adds a key, or a glob if the text of the template holds one. Values never make a glob.
     #[must_use]
     pub fn pattern(self, pieces: &[Piece<'_>]) -> Self {
-        self.target(pieces, |text| if store::has_meta(text) { Of::Glob } else { Of::Key })
+        self.target(pieces, str::to_owned, |text| if store::has_meta(text) { Of::Glob } else { Of::Key })
     }
 
     /// Adds a tag.
     #[must_use]
     pub fn tag(self, pieces: &[Piece<'_>]) -> Self {
-        self.target(pieces, |_| Of::Tag)
+        self.target(pieces, store::escape_literal, |_| Of::Tag)
     }
 
-    fn target(mut self, pieces: &[Piece<'_>], of: impl FnOnce(&str) -> Of) -> Self {
-        let shape =
-            pieces.iter().map(|piece| if let Piece::Text(text) = piece { text } else { "*" }).collect();
+    fn target(
+        mut self,
+        pieces: &[Piece<'_>],
+        shown: impl Fn(&str) -> String,
+        of: impl FnOnce(&str) -> Of,
+    ) -> Self {
+        let shape = pieces
+            .iter()
+            .map(|piece| if let Piece::Text(text) = piece { shown(text) } else { "*".to_owned() })
+            .collect();
         match key::join(pieces) {
             Ok(text) => {
                 let (of, cache) = (of(&text), self.cache.clone());
@@ -132,10 +139,13 @@ impl Plan {
     /// Adds all entries of a cached function, in that function's cache.
     #[must_use]
     pub fn all(mut self, call: Call) -> Self {
-        let text = key::all_of(&call.at);
+        let (text, of) = match call.at.site.tags {
+            Some(_) => (key::tag_of(&call.at), Of::Tag),
+            None => (key::all_of(&call.at), Of::Glob),
+        };
         let site = Some(call.at.site);
         let (shape, cache) = (text.clone(), call.cache);
-        self.targets.push(Target { shape, text, of: Of::Glob, cache, site, token: None });
+        self.targets.push(Target { shape, text, of, cache, site, token: None });
         self
     }
 
@@ -158,9 +168,21 @@ impl Plan {
             let Ok(key) = cache.core().full(target.text.clone()) else { continue };
             let token = record::fresh(record::Kind::Fence);
             target.token = Some(token);
-            if let Err(error) = cache.core().raise(&key, token, life).await {
-                warn!(target: "cache_aside", key, %error, "a fence can't be put up: if the writer is killed, its invalidation is lost");
-            }
+            warn_if_open(&key, cache.core().raise(&key, token, life).await);
+        }
+        let mut tags: Vec<_> = self.targets.iter_mut().filter(|target| target.of == Of::Tag).collect();
+        // Those of one attribute are of one cache.
+        let Some(cache) = tags.first().and_then(|target| target.cache()) else { return };
+        let (core, token) = (cache.core(), record::fresh(record::Kind::Fence));
+        tags.retain(|target| core.tag_key(&target.text).is_ok());
+        tags.iter_mut().for_each(|target| target.token = Some(token));
+        // The gate before the epoch: see `tags.rs`.
+        let gate = core.tag_gate();
+        warn_if_open(&gate, core.raise(&gate, token, life).await);
+        let epoch = core.tag_epoch();
+        warn_if_open(&epoch, core.invalidate_keys(std::slice::from_ref(&epoch)).await.map(drop));
+        for key in tags.iter().filter_map(|target| core.tag_key(&target.text).ok()) {
+            warn_if_open(&key, core.raise(&key, token, life).await);
         }
     }
 
@@ -175,13 +197,14 @@ impl Plan {
     pub(crate) async fn carry_out(mut self) {
         self.armed = true;
         self.defer();
-        if self.targets.iter().any(|target| target.of == Of::Tag) {
-            // Those of one attribute are of one cache.
-            let tag = self.targets.iter().find(|target| target.of == Of::Tag);
-            if let Some(cache) = tag.and_then(Target::cache) {
-                cache.core().forget_tags(&self.targets).await;
-            }
-            self.targets.retain(|target| target.of != Of::Tag);
+        let is_tag = |target: &&Target| target.of == Of::Tag;
+        while let Some(cache) = self.targets.iter().filter(is_tag).find_map(Target::cache) {
+            let is_here = |target: &Target| {
+                is_tag(&target) && target.cache().is_some_and(|of| deferred::is_same(&of, &cache))
+            };
+            let tags: Vec<_> = self.targets.iter().filter(|target| is_here(target)).cloned().collect();
+            cache.core().forget_tags(&tags).await;
+            self.targets.retain(|target| !is_here(target));
         }
         while let Some(target) = self.targets.last().cloned() {
             if let Some(cache) = target.cache() {
@@ -297,37 +320,62 @@ impl Core {
         // The epoch first: see `tags.rs`.
         let keys: Vec<String> = [self.tag_epoch()].into_iter().chain(tags).collect();
         self.timed(self.store.remove_many(&keys)).await?;
-        debug!(target: "cache_aside", tags = ?&keys[1..], "invalidated");
+        if keys.len() > 1 {
+            debug!(target: "cache_aside", tags = ?&keys[1..], "invalidated");
+        }
         Ok(())
     }
 
     /// Whether a transaction has noted these tags.
     pub(crate) fn are_deferred(&self, cache: &Cache, texts: &[impl AsRef<str>]) -> bool {
-        let keys = texts.iter().filter_map(|text| self.tag_key(text.as_ref()).ok()).map(Full::Key);
-        let mut notes = [Full::Epoch(self.tag_epoch())].into_iter().chain(keys);
-        deferred::is_inside() && notes.all(|note| deferred::collect(cache, || (note, None)))
+        texts
+            .iter()
+            .map(AsRef::as_ref)
+            .all(|text| is_noted(cache, self.tag_targets(text, &store::escape_literal(text), None)))
     }
 
     /// Keeps the invalidation of a tag. `cover` is a glob that all tags fit that are made like it.
     pub(crate) fn keep_tag(&self, text: &str, cover: &str) {
-        // No value has so long a tag.
-        let Ok(key) = self.tag_key(text) else { return };
-        self.keep(Full::Epoch(self.tag_epoch()), None);
-        self.keep(Full::Key(key), Some(self.full_glob(&format!("@tag:{cover}"))));
+        self.keep_all(self.tag_targets(text, cover, None));
     }
 
-    /// Forgets the tags among these, or keeps them.
-    async fn forget_tags(&self, targets: &[Target]) {
-        let is_tag = |target: &&Target| target.of == Of::Tag && self.tag_key(&target.text).is_ok();
-        let tags: Vec<&Target> = targets.iter().filter(is_tag).collect();
-        self.books(None).count_many(tags.len() as u64, |book| &book.invalidations);
-        let texts: Vec<&str> = tags.iter().map(|target| target.text.as_str()).collect();
-        if let Err(error) = self.invalidate_tags(&texts).await {
+    fn keep_all(&self, targets: Vec<(Full, Option<String>)>) {
+        for (target, cover) in targets {
+            self.keep(target, cover);
+        }
+    }
+
+    /// Forgets these tags, or keeps them.
+    async fn forget_tags(&self, tags: &[Target]) {
+        for tag in tags {
+            self.books(tag.site).count(|book| &book.invalidations);
+        }
+        if let Err(error) = self.end_tags(tags).await {
+            let texts: Vec<&str> = tags.iter().map(|tag| &*tag.text).collect();
             warn!(target: "cache_aside", tags = ?texts, %error, "an invalidation is kept until the store can take it");
-            for target in tags {
-                self.keep_target(target);
+            for tag in tags {
+                self.keep_target(tag);
             }
         }
+    }
+
+    /// Those without a fence and the epoch at once, then the fences, the gate last.
+    async fn end_tags(&self, tags: &[Target]) -> Result<(), CacheError> {
+        let tags = tags.iter().filter(|tag| self.tag_key(&tag.text).is_ok());
+        let (fenced, open): (Vec<_>, Vec<_>) = tags.partition(|tag| tag.is_fenced());
+        let open: Vec<&str> = open.iter().map(|tag| &*tag.text).collect();
+        self.invalidate_tags(&open).await?;
+        let mut gates = BTreeSet::new();
+        for tag in fenced {
+            if let (Ok(key), Some(token)) = (self.tag_key(&tag.text), tag.token) {
+                self.unfence(&key, token).await?;
+                gates.insert(token);
+            }
+        }
+        for token in gates {
+            self.unfence(&self.tag_gate(), token).await?;
+        }
+        Ok(())
     }
 
     /// Forgets every key that fits a full glob.
@@ -378,7 +426,7 @@ impl Core {
     /// Whether a transaction has noted it.
     fn is_deferred(&self, cache: &Cache, target: &Target) -> bool {
         if target.of == Of::Tag {
-            return self.are_deferred(cache, &[&target.text]);
+            return is_noted(cache, self.tag_targets(&target.text, &target.shape, target.token));
         }
         let Some(full) = self.full_target(target) else { return false };
         deferred::collect(cache, || (full, self.cover(target)))
@@ -386,11 +434,22 @@ impl Core {
 
     fn keep_target(&self, target: &Target) {
         if target.of == Of::Tag {
-            return self.keep_tag(&target.text, &target.shape);
+            return self.keep_all(self.tag_targets(&target.text, &target.shape, target.token));
         }
         if let Some(full) = self.full_target(target) {
             self.keep(full, self.cover(target));
         }
+    }
+}
+
+/// Whether a transaction has noted them all.
+fn is_noted(cache: &Cache, targets: Vec<(Full, Option<String>)>) -> bool {
+    deferred::is_inside() && targets.into_iter().all(|target| deferred::collect(cache, || target))
+}
+
+fn warn_if_open(key: &str, raised: Result<(), CacheError>) {
+    if let Err(error) = raised {
+        warn!(target: "cache_aside", key, %error, "a fence can't be put up: if the writer is killed, its invalidation is lost");
     }
 }
 

@@ -10,6 +10,7 @@ use serde::Serialize;
 use crate::canon::{self, Buf};
 use crate::error::CacheError;
 use crate::site::{At, Shape, hashed_stem, type_digest};
+use crate::tags::OF_FUNCTION;
 
 /// The longest key in bytes, namespace included.
 pub(crate) const LONGEST: usize = 4096;
@@ -193,6 +194,13 @@ pub(crate) fn all_of(at: &At) -> String {
         }
         Shape::Template(_) | Shape::Built => at.site.glob(),
     }
+}
+
+/// The tag that all entries of a function with tags have.
+pub(crate) fn tag_of(at: &At) -> String {
+    let mut text = String::from(OF_FUNCTION);
+    push_hex(&mut text, &at.place().0[..8]);
+    text
 }
 
 /// Text and values put together, the values escaped.

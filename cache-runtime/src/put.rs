@@ -194,7 +194,9 @@ impl Put {
             match placed {
                 Ok(true) => {
                     match capture(core, self.ask.tags.as_deref(), &mut hold, left()).await {
-                        Ok(()) => self.hold = Some(hold),
+                        Ok(true) => self.hold = Some(hold),
+                        // Dropping the hold releases the token.
+                        Ok(false) => {}
                         Err(error) => self.not_placed(hold, &error),
                     }
                     return;
@@ -305,18 +307,22 @@ impl Put {
     }
 }
 
-/// Captures the tags before the body runs: what is invalidated from then on is invalidated after it.
+/// Captures the tags before the body runs: what is invalidated from then on is invalidated after it. False
+/// if one is fenced.
 async fn capture(
     core: &Core,
     tags: Option<&Tags>,
     hold: &mut Hold,
     left: Duration,
-) -> Result<(), StoreError> {
-    let Some(tags) = tags else { return Ok(()) };
+) -> Result<bool, StoreError> {
+    let Some(tags) = tags else { return Ok(true) };
     let joint = core.timed_by(left, core.store.flush(None, tags.creations())).await?;
+    if joint.is_fenced {
+        return Ok(false);
+    }
     let missing = || StoreError::Unavailable("the version of a tag is missing".to_owned());
     hold.capture(tags.captured(joint.versions).ok_or_else(missing)?);
-    Ok(())
+    Ok(true)
 }
 
 /// Stores a record in the place of its token, if that is still there; with the tags that it has.

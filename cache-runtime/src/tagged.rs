@@ -13,12 +13,14 @@ use crate::codec;
 use crate::commands::Commands;
 use crate::error::{CacheError, StoreError};
 use crate::hold::Hold;
+use crate::key;
 use crate::lead::{Entry, encode_record};
 use crate::near::Ticket;
 use crate::policy::{Fate, Life, Named, Ttl};
 use crate::record::{self, Found, Prefix};
 use crate::shared::{Core, late};
 use crate::sight::{Ask, Hit, Origin, Sight};
+use crate::site::At;
 use crate::store::joint::{Done, How, Joint, OnEntry, Sighted};
 use crate::store::{Aged, Reply};
 use crate::tags::{Captured, Tags};
@@ -203,7 +205,11 @@ impl Commands<'_> {
         let core = self.core();
         let flush = core.store.flush(Some((&self.ask.key, entry)), tags.creations());
         let done = match Self::spend(&mut self.left, core, flush).await {
-            Ok(Joint { entry: Some(Ok(done)), versions }) => (done, versions),
+            // What it would have to go by can't be captured: dropping the hold gives it back.
+            Ok(Joint { entry: Some(Ok(Done::Found(None) | Done::Did(true))), is_fenced: true, .. }) => {
+                return Err(Denied::Failed(Sight::HandsOff));
+            }
+            Ok(Joint { entry: Some(Ok(done)), versions, .. }) => (done, versions),
             Ok(Joint { entry: Some(Err(error)), .. }) | Err(error) => {
                 return Err(Denied::Failed(self.not_leased(hold, &error)));
             }
@@ -234,6 +240,10 @@ impl Commands<'_> {
         let Some(tags) = &self.ask.tags else { return Ok(self.put(entry.record, life).await?) };
         let tags = tags.with(core, Named::texts(entry.tags)?)?;
         let joint = core.timed(core.store.flush(None, tags.creations())).await?;
+        if joint.is_fenced {
+            // Whoever has fenced it is about to write what this value may be older than.
+            return Ok(false);
+        }
         let missing = || CacheError::Server("the version of a tag is missing".to_owned());
         let captured = tags.captured(joint.versions).ok_or_else(missing)?;
         let is_put = self.put(record::tagged(&entry.record, captured.versions()), life).await?;
@@ -283,7 +293,7 @@ pub(crate) async fn fill(
 ) -> Result<Filled, StoreError> {
     let swap = OnEntry::Swap { seen, value: record, life };
     let flush = core.store.flush(Some((key, swap)), captured.beside_fill(life));
-    let Joint { entry, versions } = core.timed(flush).await?;
+    let Joint { entry, versions, .. } = core.timed(flush).await?;
     let is_stored = matches!(entry.transpose()?, Some(Done::Did(true)));
     Ok(Filled { is_stored, is_valid: captured.agrees(&versions) })
 }
@@ -306,6 +316,16 @@ impl Cache {
             Life::For(life) => Commands::new(self, ask).put_tagged(entry, life).await.map(drop),
             Life::Over => self.core().invalidate_key(&ask.key).await.map(drop),
         }
+    }
+
+    /// Forgets all that a function with tags returned: by the tag that it has of its own.
+    pub(crate) async fn invalidate_function(&self, at: At) -> Result<(), CacheError> {
+        let (tag, core) = (key::tag_of(&at), self.core());
+        if core.are_deferred(self, std::slice::from_ref(&tag)) {
+            return Ok(());
+        }
+        core.books(Some(at.site)).count(|book| &book.invalidations);
+        core.invalidate_tags(&[&tag]).await.inspect_err(|_| core.keep_tag(&tag, &tag))
     }
 }
 

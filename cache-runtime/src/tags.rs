@@ -11,6 +11,14 @@
 //! captured before the load; then the tags of the result are captured, and after them the epoch is read
 //! again. If it is the same, none of these tags was invalidated since the load began.
 //!
+//! A writer may put a *fence* where a version stands (`store/fence.rs`): no version can be captured then, so
+//! what needs one isn't stored. If the writer is killed, nobody deletes the epoch when the fence ends, and a
+//! load that began behind it could name the tag after its end. So whoever fences a tag fences the *gate*
+//! first, one key for all: a load whose result names tags captures it as it does the epoch, and stores
+//! nothing if it can't.
+//!
+//! A function with tags has one more of its own, which all of its entries have: `clear_cache_all`.
+//!
 //! The protocol is searched through in `tests/model/tags.rs`. In a cluster, where keys have their own
 //! nodes, what is said here to come after something else must wait for its reply.
 
@@ -21,14 +29,19 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::error::CacheError;
-use crate::record::{self, Version};
+use crate::record::{self, Prefix, Version};
+use crate::recovery::Target;
 use crate::shared::Core;
+use crate::store;
 use crate::store::joint::{OnTag, Seen};
 
 /// How long a version lives that nobody has used yet: longer than any load.
 const FIRST_LIFE: Duration = Duration::from_secs(3600);
 /// How many a value may have; a record could count more, and nobody should.
 const MOST: usize = 1000;
+/// What the text of a function's own tag begins with: in values it is escaped, and templates may not begin
+/// with it.
+pub(crate) const OF_FUNCTION: char = '\0';
 /// How much longer than its entries a tag lives, at least.
 const MARGIN: Duration = Duration::from_secs(60);
 
@@ -38,7 +51,8 @@ pub(crate) struct Tags {
     texts: Vec<String>,
     /// Of the same tags, in the same order.
     pub(crate) keys: Vec<String>,
-    epoch: Option<String>,
+    /// And the gate.
+    epoch: Option<[String; 2]>,
 }
 
 impl Tags {
@@ -49,7 +63,7 @@ impl Tags {
             return Err(CacheError::Serialize(format!("a value has at most {MOST} tags").into()));
         }
         let keys = texts.iter().map(|text| core.tag_key(text)).collect::<Result<_, _>>()?;
-        Ok(Self { texts, keys, epoch: of_result.then(|| core.tag_epoch()) })
+        Ok(Self { texts, keys, epoch: of_result.then(|| [core.tag_epoch(), core.tag_gate()]) })
     }
 
     /// These and those of a result that is there already, which need no epoch.
@@ -75,7 +89,7 @@ impl Tags {
 
     /// What captures them, and the epoch if the result names tags, too.
     pub(crate) fn creations(&self) -> Vec<OnTag> {
-        self.keys.iter().chain(&self.epoch).map(|key| create(key.clone())).collect()
+        self.keys.iter().chain(self.epoch.iter().flatten()).map(|key| create(key.clone())).collect()
     }
 
     /// What was captured; nothing if a version is missing, so that there is nothing to go by.
@@ -84,9 +98,9 @@ impl Tags {
         let tags = self.texts.iter().zip(&self.keys);
         let tags: Vec<_> =
             tags.zip(&mut seen).map(|((text, key), seen)| Capture::new(text, key, seen)).collect();
-        let epoch: Vec<_> =
-            self.epoch.iter().zip(&mut seen).map(|(key, seen)| Capture::new("", key, seen)).collect();
-        let is_whole = tags.len() == self.texts.len() && epoch.len() == usize::from(self.epoch.is_some());
+        let epoch = self.epoch.iter().flatten().zip(&mut seen);
+        let epoch: Vec<_> = epoch.map(|(key, seen)| Capture::new("", key, seen)).collect();
+        let is_whole = tags.len() == self.texts.len() && epoch.len() == self.epoch.iter().flatten().count();
         is_whole.then(|| Captured { tags, epoch: epoch.into_iter().next() })
     }
 }
@@ -181,14 +195,48 @@ impl Captured {
 impl Core {
     /// Where the version of a tag stands.
     pub(crate) fn tag_key(&self, text: &str) -> Result<String, CacheError> {
-        self.full(format!("@tag:{text}"))
+        self.full(key_of(text))
     }
 
     /// Where that stands which every invalidation of a tag deletes first.
     pub(crate) fn tag_epoch(&self) -> String {
+        self.of_all_tags("@tags")
+    }
+
+    /// Where a fence stands while one stands in any tag.
+    pub(crate) fn tag_gate(&self) -> String {
+        self.of_all_tags("@tags:gate")
+    }
+
+    fn of_all_tags(&self, name: &str) -> String {
         match &self.options.namespace {
-            Some(namespace) => format!("{namespace}:@tags"),
-            None => "@tags".to_owned(),
+            Some(namespace) => format!("{namespace}:{name}"),
+            None => name.to_owned(),
         }
+    }
+
+    /// What is to be carried out to invalidate a tag, in this order, each with a glob that covers it and all
+    /// that are made like it; `token`: what it was fenced by. `cover` is a glob that all tags fit that are
+    /// made like it. Nothing for a tag that is so long that no value has it.
+    pub(crate) fn tag_targets(
+        &self,
+        text: &str,
+        cover: &str,
+        token: Option<Prefix>,
+    ) -> Vec<(Target, Option<String>)> {
+        let Ok(key) = self.tag_key(text) else { return Vec::new() };
+        let (epoch, gate) = ((Target::Epoch(self.tag_epoch()), None), self.tag_gate());
+        let cover = Some(self.full_glob(&key_of(cover)));
+        let Some(token) = token else { return vec![epoch, (Target::Key(key), cover)] };
+        let open = (Target::Fenced(gate.clone(), token), Some(store::escape_literal(&gate)));
+        vec![epoch, (Target::Fenced(key, token), cover), open]
+    }
+}
+
+/// Where the version of a tag stands in a namespace; those of functions stand apart.
+fn key_of(text: &str) -> String {
+    match text.strip_prefix(OF_FUNCTION) {
+        Some(place) => format!("@fn:{place}"),
+        None => format!("@tag:{text}"),
     }
 }

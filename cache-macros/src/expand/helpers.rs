@@ -176,7 +176,7 @@ fn helpers(p: &TokenStream, site: &Site, item: &FnItem) -> Vec<TokenStream> {
             ..plain()
         },
     ];
-    let base = has_keys_of_its_own(site).then(|| key::base(p, site, item));
+    let base = has_an_all(site).then(|| key::base(p, site, item));
     if let Some(base) = &base {
         all.push(Helper {
             name: "clear_cache_all",
@@ -197,9 +197,10 @@ fn helpers(p: &TokenStream, site: &Site, item: &FnItem) -> Vec<TokenStream> {
     helpers.chain([refresh(p, site, item)]).collect()
 }
 
-/// A glob that begins with a value would fit other people's keys.
-fn has_keys_of_its_own(site: &Site) -> bool {
+/// A glob that begins with a value would fit other people's keys; a function with tags needs none.
+fn has_an_all(site: &Site) -> bool {
     match &site.key {
+        _ if site.tags.is_some() => true,
         Key::Hashed(_) => true,
         Key::Template { glob, .. } => !glob.starts_with('*'),
         Key::Closure { .. } | Key::Path { .. } => false,

@@ -8,7 +8,7 @@ use bytes::Bytes;
 
 use super::Aged;
 use crate::error::StoreError;
-use crate::record::{Prefix, Version};
+use crate::record::{self, Found, Prefix, Version};
 
 /// What is read: an entry and the versions of tags.
 #[derive(Debug)]
@@ -50,7 +50,7 @@ pub(crate) enum OnTag {
     Read {
         key: String,
     },
-    /// Gives it at least this life.
+    /// Gives it at least this life. A fence has its own.
     Keep {
         key: String,
         life: Option<Duration>,
@@ -63,6 +63,8 @@ pub(crate) struct Joint {
     pub(crate) entry: Option<Result<Done, StoreError>>,
     /// One for each that was created or read, in their order; nothing: it isn't there, or nobody knows.
     pub(crate) versions: Vec<Option<Seen>>,
+    /// Whether one isn't there because a fence is.
+    pub(crate) is_fenced: bool,
 }
 
 /// What became of the entry.
@@ -83,4 +85,9 @@ pub(crate) struct Seen {
 /// What isn't a version is none.
 pub(super) fn version_of(bytes: &[u8]) -> Option<Version> {
     bytes.try_into().ok()
+}
+
+/// Whether a fence stands where a version should.
+pub(super) fn is_fence(bytes: &Bytes) -> bool {
+    record::read(bytes.clone()) == Found::Fence
 }

@@ -14,7 +14,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use self::shard::{Shard, Slot};
-use super::joint::{Done, How, Joint, OnEntry, OnTag, Seen, Sighted, version_of};
+use super::joint::{Done, How, Joint, OnEntry, OnTag, Seen, Sighted, is_fence, version_of};
 use super::{ALWAYS, Aged, Expiry, Keeper, Reach, Reply, Store, Tracked, fresh_for};
 use crate::record::{self, Prefix};
 
@@ -50,11 +50,12 @@ impl MemoryStore {
 impl MemoryStore {
     /// What is there then, if that was asked.
     #[allow(clippy::option_option)]
-    fn on_tag(&self, tag: OnTag) -> Option<Option<Seen>> {
+    fn on_tag(&self, tag: OnTag, is_fenced: &mut bool) -> Option<Option<Seen>> {
         let (OnTag::Create { key, .. } | OnTag::Read { key } | OnTag::Keep { key, .. }) = &tag;
         let mut shard = self.shard(key);
         let there = shard.live(key);
         let seen = |slot: &Slot| Some(Seen { version: version_of(&slot.value)?, left: slot.left() });
+        *is_fenced |= there.as_ref().is_some_and(|slot| is_fence(&slot.value));
         match (tag, there) {
             (OnTag::Create { .. } | OnTag::Read { .. }, Some(slot)) => Some(seen(&slot)),
             (OnTag::Create { key, version, life }, None) => {
@@ -66,7 +67,8 @@ impl MemoryStore {
             (OnTag::Read { .. }, None) => Some(None),
             (OnTag::Keep { key, life }, Some(slot)) => {
                 let longer = Slot::new(slot.value.clone(), life);
-                if slot.end.is_some() && longer.end.is_none_or(|end| Some(end) > slot.end) {
+                let is_version = version_of(&slot.value).is_some();
+                if is_version && slot.end.is_some() && longer.end.is_none_or(|end| Some(end) > slot.end) {
                     shard.put(&key, longer);
                 }
                 None
@@ -139,7 +141,9 @@ impl Store for MemoryStore {
                     Some(self.stamp(key, seen, head, most).await.map(Done::Did))
                 }
             };
-            Ok(Joint { entry, versions: tags.into_iter().filter_map(|tag| self.on_tag(tag)).collect() })
+            let mut is_fenced = false;
+            let versions = tags.into_iter().filter_map(|tag| self.on_tag(tag, &mut is_fenced)).collect();
+            Ok(Joint { entry, versions, is_fenced })
         })
     }
 

@@ -1,4 +1,4 @@
-//! A fence stands before the body runs: it needs keys that are known then, and some time.
+//! A fence stands before the body runs: it needs keys or tags that are known then, and some time.
 
 use cache_aside::cache_invalidate;
 use std::time::Duration;
@@ -12,6 +12,11 @@ async fn glob(id: u64) -> u64 {
 
 #[cache_invalidate("user:{value}", fence = "10s")]
 async fn of_the_result(id: u64) -> u64 {
+    id
+}
+
+#[cache_invalidate(tags = ["user:{id}", "org:{value}"], fence = "10s")]
+async fn tag_of_the_result(id: u64) -> u64 {
     id
 }
 

@@ -3,14 +3,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use redis::{Pipeline, Value};
 
 use super::link::Link;
-use super::script::{STAMP, SWAP};
+use super::script::{KEEP, STAMP, SWAP};
 use super::{bytes_of, count_of, life_of, millis, set};
 use crate::error::StoreError;
-use crate::record::Version;
-use crate::store::joint::{Done, How, Joint, OnEntry, OnTag, Seen, Sighted, version_of};
+use crate::store::joint::{Done, How, Joint, OnEntry, OnTag, Seen, Sighted, is_fence, version_of};
 
 type Replies = std::vec::IntoIter<Result<Value, StoreError>>;
 
@@ -19,9 +19,9 @@ fn next(link: &Link, replies: &mut Replies) -> Result<Value, StoreError> {
 }
 
 /// What isn't there, and what the server doesn't say of it.
-fn version(link: &Link, reply: Result<Value, StoreError>) -> Result<Option<Version>, StoreError> {
+fn there(link: &Link, reply: Result<Value, StoreError>) -> Result<Option<Bytes>, StoreError> {
     let Ok(reply) = reply else { return Ok(None) };
-    Ok(link.expect(bytes_of(reply))?.and_then(|bytes| version_of(&bytes)))
+    link.expect(bytes_of(reply))
 }
 
 pub(super) async fn sight(
@@ -50,7 +50,8 @@ pub(super) async fn sight(
         // A value that came between the two: nobody knows for how long it may be kept.
         may_keep &= !(how.aged && left.is_none() && entry.is_some());
     }
-    let versions = replies.map(|reply| version(link, reply)).collect::<Result<_, _>>()?;
+    let version = |reply| Ok(there(link, reply)?.and_then(|bytes| version_of(&bytes)));
+    let versions = replies.map(version).collect::<Result<_, _>>()?;
     Ok(Sighted { entry, versions, may_keep })
 }
 
@@ -91,10 +92,7 @@ pub(super) async fn flush(
                 all.add_command(set).cmd("PTTL").arg(key);
             }
             OnTag::Read { key } => drop(all.cmd("GET").arg(key)),
-            OnTag::Keep { key, life: Some(life) } => {
-                all.cmd("PEXPIRE").arg(key).arg(millis(*life)).arg("GT");
-            }
-            OnTag::Keep { key, life: None } => drop(all.cmd("PERSIST").arg(key)),
+            OnTag::Keep { key, life } => drop(all.add_command(KEEP.call(key, &[&number(*life)]))),
         }
     }
     let mut replies = link.send_all(&all).await?.into_iter();
@@ -113,26 +111,37 @@ pub(super) async fn flush(
         });
     }
     let mut versions = Vec::with_capacity(tags.len());
+    let mut is_fenced = false;
+    let mut version = |bytes: Option<Bytes>| {
+        is_fenced |= bytes.as_ref().is_some_and(is_fence);
+        bytes.and_then(|bytes| version_of(&bytes))
+    };
     for tag in tags {
         match tag {
             OnTag::Create { version: ours, .. } => {
-                let (there, left) = (replies.next(), replies.next());
-                let (there, left) = (link.expect(there)?, link.expect(left)?);
+                let (reply, left) = (replies.next(), replies.next());
+                let (reply, left) = (link.expect(reply)?, link.expect(left)?);
                 let left = left.ok().and_then(|left| life_of(&left)).flatten().flatten();
-                let version = match there {
+                let version = match reply {
                     Ok(Value::Nil) => Some(*ours),
-                    there => version(link, there)?,
+                    reply => version(there(link, reply)?),
                 };
                 versions.push(version.map(|version| Seen { version, left }));
             }
             OnTag::Read { .. } => {
-                let there = link.expect(replies.next())?;
-                versions.push(version(link, there)?.map(|version| Seen { version, left: None }));
+                let version = version(there(link, link.expect(replies.next())?)?);
+                versions.push(version.map(|version| Seen { version, left: None }));
             }
-            OnTag::Keep { .. } => drop(replies.next()),
+            OnTag::Keep { key, life } => {
+                if let Some(Err(error)) = replies.next()
+                    && super::fault::is_unknown_script(&error)
+                {
+                    let _ = KEEP.whole(link, key, &[&number(*life)]).await;
+                }
+            }
         }
     }
-    Ok(Joint { entry: done, versions })
+    Ok(Joint { entry: done, versions, is_fenced })
 }
 
 fn number(life: Option<Duration>) -> Vec<u8> {

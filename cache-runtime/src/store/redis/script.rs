@@ -48,6 +48,14 @@ pub(super) static RELEASE: Script = Script::new(
      return redis.call('DEL', KEYS[1])",
 );
 
+/// life in ms or nothing: what is a version lives at least for so long. A fence, which may have come since
+/// the version was read, ends when its writer said.
+pub(super) static KEEP: Script = Script::new(
+    "if redis.call('STRLEN', KEYS[1]) ~= 16 then return 0 end
+     if ARGV[1] == '' then return redis.call('PERSIST', KEYS[1]) end
+     return redis.call('PEXPIRE', KEYS[1], ARGV[1], 'GT')",
+);
+
 /// head, token, life in ms or nothing: puts up a fence, or takes it away, as `store/fence.rs` says. The
 /// last thing that is taken away is the key, whatever is there; so it is when memory is short.
 static FENCE: Script = Script::new(
