@@ -73,7 +73,8 @@ impl InvalidateArgs {
         let mut args = Self::default();
         let before = errors.is_empty();
         each(tokens, errors, |input, errors| {
-            let is_call = input.peek2(syn::token::Paren) || input.peek2(Token![::]);
+            // A function or an argument may have that name, too.
+            let is_call = input.peek2(syn::token::Paren) || input.peek2(Token![::]) || input.peek2(Token![.]);
             let is_tags = !is_call && input.fork().parse::<Ident>().is_ok_and(|name| name == "tags");
             if !(is_tags || (input.peek(Ident::peek_any) && input.peek2(Token![=]))) {
                 return args.target(input);

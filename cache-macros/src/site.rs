@@ -163,6 +163,19 @@ pub(crate) fn roots(parts: &[Part]) -> impl Iterator<Item = String> {
 }
 
 impl Key {
+    /// Whether calls with the same key have the same text here.
+    pub(crate) fn implies(&self, part: &Part) -> bool {
+        let Part::Argument { root, fields, .. } = part else { return true };
+        match self {
+            // A field may be skipped by its type's `Serialize`.
+            Self::Hashed(hashed) => fields.is_empty() && hashed.args.contains(root),
+            Self::Template { parts, .. } => parts.iter().any(|known| {
+                matches!(known, Part::Argument { root: arg, fields: path, .. } if arg == root && path == fields)
+            }),
+            Self::Closure { .. } | Self::Path { .. } => false,
+        }
+    }
+
     fn resolve(args: &CacheArgs, item: &FnItem, errors: &mut Errors) -> Option<Self> {
         let skipped = skipped(args, item, errors);
         let kept = || {

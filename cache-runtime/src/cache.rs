@@ -87,7 +87,7 @@ impl Cache {
     /// As [`Cache`] says.
     pub async fn get<T: DeserializeOwned>(&self, key: &str) -> Result<Option<T>, CacheError> {
         let key = self.core.full(key.to_owned())?;
-        if deferred::is_gone(self, &key) {
+        if deferred::is_gone(&self.core, &key) {
             return Ok(self.core.decode(&key, None));
         }
         let mut bytes = self.core.timed(self.core.store.get(&key)).await?;
@@ -195,7 +195,7 @@ impl Cache {
     /// As [`Cache`] says.
     pub async fn ttl(&self, key: &str) -> Result<Expiry, CacheError> {
         let key = self.core.full(key.to_owned())?;
-        if deferred::is_gone(self, &key) {
+        if deferred::is_gone(&self.core, &key) {
             return Ok(Expiry::Missing);
         }
         let (expiry, has_tags) = self.core.timed(self.core.store.expiry(&key)).await?;
@@ -260,7 +260,7 @@ impl Cache {
         let keys: Vec<String> =
             keys.iter().map(|key| self.core.full(key.as_ref().to_owned())).collect::<Result<_, _>>()?;
         let found = self.core.fresh(&keys).await?;
-        let there = |key: &str, bytes| if deferred::is_gone(self, key) { None } else { bytes };
+        let there = |key: &str, bytes| if deferred::is_gone(&self.core, key) { None } else { bytes };
         Ok(keys.iter().zip(found).map(|(key, bytes)| self.core.decode(key, there(key, bytes))).collect())
     }
 

@@ -5,21 +5,32 @@
 //! what it may yet take back. So inside, invalidations wait, and reads go past the cache.
 
 use std::future::Future;
-use std::mem;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::{iter, mem, ptr};
 
 use tracing::warn;
 
 use crate::background;
 use crate::cache::Cache;
 use crate::error::CacheError;
+use crate::record;
 use crate::recovery::{Kept, Target};
+use crate::shared::Core;
 use crate::store::Reach;
 
 tokio::task_local! {
-    /// What the innermost transaction of this task collects.
-    static OPEN: Arc<Mutex<Invalidations>>;
+    /// The innermost transaction of this task.
+    static OPEN: Arc<Open>;
+}
+
+/// A transaction that is open.
+#[derive(Debug)]
+struct Open {
+    /// What it collects.
+    collected: Mutex<Invalidations>,
+    /// The one that it is a part of.
+    outer: Option<Arc<Self>>,
 }
 
 /// Whether there ever was one in this process: calls of programs without transactions ask no more.
@@ -42,7 +53,8 @@ const AT_ONCE: usize = 500;
 /// - Cached functions run, whatever is cached, so that the transaction reads its own writes, and nobody
 ///   else gets them. So do the closures of [`Cache::get_or_set`] and [`Cache::try_get_or_set`]; `cached`
 ///   finds nothing.
-/// - To [`Cache::get`], `get_many`, `exists` and `ttl` a key that was collected is absent. Otherwise, and
+/// - To [`Cache::get`], `get_many`, `exists` and `ttl` what was collected is absent, here or in the `deferred`
+///   around this: a key, or a value with a tag that was. Otherwise, and
 ///   with everything else that [`Cache`] does, keys made by hand are data of their own, which no
 ///   transaction covers: `set`, `increment` and `expire` act at once. A copy of a row that was changed
 ///   inside belongs into the cache after the commit.
@@ -50,7 +62,7 @@ const AT_ONCE: usize = 500;
 /// This holds for what the future awaits itself. What it spawns is outside: reads go through the cache,
 /// and invalidations are carried out at once. The innermost `deferred` collects; a list that is applied
 /// inside another `deferred` is carried out, and once more with the outer list: its commit may have been
-/// the release of a savepoint.
+/// the release of a savepoint. So its fences stand until the outer list is applied or discarded.
 ///
 /// ```
 /// use cache_runtime::{Cache, CacheError, Ttl, deferred};
@@ -76,9 +88,10 @@ const AT_ONCE: usize = 500;
 /// out in the background.
 pub async fn deferred<F: Future>(transaction: F) -> (F::Output, Invalidations) {
     USED.store(true, Relaxed);
-    let collected = Arc::new(Mutex::new(Invalidations::default()));
-    let output = OPEN.scope(Arc::clone(&collected), transaction).await;
-    let invalidations = mem::take(&mut *open(&collected));
+    let outer = OPEN.try_with(Arc::clone).ok();
+    let this = Arc::new(Open { collected: Mutex::default(), outer });
+    let output = OPEN.scope(Arc::clone(&this), transaction).await;
+    let invalidations = mem::take(&mut *this.collected());
     (output, invalidations)
 }
 
@@ -124,6 +137,7 @@ impl Invalidations {
             list.targets.retain_fenced();
         }
         self.lists.retain(|list| !list.targets.is_empty());
+        self.go_on();
     }
 
     /// Notes one.
@@ -138,16 +152,30 @@ impl Invalidations {
         self.lists.push(list);
     }
 
-    /// Those of a savepoint are those of its transaction, too.
+    /// Those of a savepoint are those of its transaction, too; so are its fences, which stand until then.
     fn tell_outer(&self) {
         let _ = OPEN.try_with(|outer| {
-            let mut outer = open(outer);
+            let mut outer = outer.collected();
             for List { cache, targets } in &self.lists {
                 for (target, cover) in targets.first(usize::MAX) {
+                    if let Target::Fenced(key, _) = &target {
+                        // A token that nobody put up takes nobody's fence away, but what isn't one.
+                        targets.remove(&target);
+                        let none = record::fresh(record::Kind::Fence);
+                        targets.keep(Target::Fenced(key.clone(), none), cover.clone());
+                    }
                     outer.add(cache, target, cover);
                 }
             }
         });
+    }
+
+    /// Carries them out in the background.
+    fn go_on(&mut self) {
+        let lists = mem::take(&mut self.lists);
+        if !lists.is_empty() {
+            background::run(Self { lists, in_background: true }.carry_out());
+        }
     }
 
     async fn carry_out(mut self) {
@@ -177,9 +205,9 @@ impl Drop for Invalidations {
                 }
             }
         } else if !lists.is_empty() {
-            let rest = Self { lists, in_background: true };
+            let mut rest = Self { lists, in_background: false };
             rest.tell_outer();
-            background::run(rest.carry_out());
+            rest.go_on();
         }
     }
 }
@@ -228,26 +256,29 @@ pub(crate) fn is_inside() -> bool {
 /// Inside [`deferred`], notes an invalidation (the target, and a glob that covers all that are made like
 /// it). False: outside, it is to be carried out.
 pub(crate) fn collect(cache: &Cache, what: impl FnOnce() -> (Target, Option<String>)) -> bool {
-    let note = |list: &Arc<Mutex<Invalidations>>| {
+    let note = |open: &Arc<Open>| {
         let (target, cover) = what();
-        open(list).add(cache, target, cover);
+        open.collected().add(cache, target, cover);
     };
     OPEN.try_with(note).is_ok()
 }
 
-/// Whether this key was invalidated inside the [`deferred`] that this is in.
-pub(crate) fn is_gone(cache: &Cache, key: &str) -> bool {
-    let is_noted = |list: &Arc<Mutex<Invalidations>>| {
-        let list = open(list);
-        list.lists.iter().any(|list| is_same(&list.cache, cache) && list.targets.covers(key))
+/// Whether this key was invalidated inside the [`deferred`] that this is in, or one around it.
+pub(crate) fn is_gone(core: &Core, key: &str) -> bool {
+    let is_noted = |open: &Open| {
+        let lists = &open.collected().lists;
+        lists.iter().any(|list| ptr::eq(list.cache.core(), core) && list.targets.covers(key))
     };
-    OPEN.try_with(is_noted).unwrap_or(false)
+    let innermost = || OPEN.try_with(Arc::clone).ok();
+    is_inside() && iter::successors(innermost(), |open| open.outer.clone()).any(|open| is_noted(&open))
 }
 
-fn open(list: &Mutex<Invalidations>) -> MutexGuard<'_, Invalidations> {
-    list.lock().unwrap_or_else(PoisonError::into_inner)
+impl Open {
+    fn collected(&self) -> MutexGuard<'_, Invalidations> {
+        self.collected.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 pub(crate) fn is_same(a: &Cache, b: &Cache) -> bool {
-    std::ptr::eq(a.core(), b.core())
+    ptr::eq(a.core(), b.core())
 }

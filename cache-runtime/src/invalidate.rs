@@ -155,9 +155,17 @@ impl Plan {
         self
     }
 
+    /// Leaves the fences that others have put up: with a token that nobody has, what isn't a fence goes.
+    pub(crate) fn fenced(mut self) -> Self {
+        for target in self.targets.iter_mut().filter(|target| target.of == Of::Key) {
+            target.token = Some(record::fresh(record::Kind::Fence));
+        }
+        self
+    }
+
     /// Nothing is to be done any more.
     pub(crate) fn disarm(&mut self) {
-        self.armed = false;
+        self.targets.clear();
     }
 
     /// Puts up the fences. Where that fails, the key is as one without: it is invalidated after the body.

@@ -23,6 +23,8 @@ pub(crate) type Identity = [u8; 16];
 pub struct Key {
     /// The canonical encoding of what it is made of.
     words: Buf,
+    /// So many of them stand before it: what tells near values apart that share an entry.
+    beside: usize,
     text: Text,
 }
 
@@ -40,7 +42,7 @@ impl Key {
     #[allow(clippy::new_without_default)] // there is no key yet
     #[inline]
     pub fn new() -> Self {
-        Self { words: Buf::new(), text: Text::Hash }
+        Self { words: Buf::new(), beside: 0, text: Text::Hash }
     }
 
     /// To make it with.
@@ -67,7 +69,8 @@ impl Key {
             Text::Fault(fault) => return Err(fault),
         };
         let place = at.place();
-        let hash = blake3::keyed_hash(&place.0, self.words.as_slice());
+        let words = self.words.as_slice().get(self.beside..).unwrap_or_default();
+        let hash = blake3::keyed_hash(&place.0, words);
         let text = text.unwrap_or_else(|| {
             let prefix = match at.site.shape {
                 Shape::Hashed(prefix) => prefix,
@@ -143,6 +146,17 @@ impl std::fmt::Debug for Piece<'_> {
 pub struct KeyMaker<'k>(&'k mut Key);
 
 impl KeyMaker<'_> {
+    /// First: tags that the key doesn't imply. A near value answers only calls that name the same.
+    pub fn beside(&mut self, tags: &[&[Piece<'_>]]) {
+        for pieces in tags {
+            match tag(pieces) {
+                Ok(tag) => self.0.encode(&tag),
+                Err(fault) => self.0.fault(&fault),
+            }
+        }
+        self.0.beside = self.0.words.as_slice().len();
+    }
+
     /// From the kept arguments and the type parameters that count.
     #[inline]
     pub fn hashed<A: Serialize + ?Sized>(self, types: &[&'static str], args: &A) {

@@ -27,6 +27,7 @@ use crate::cache::Cache;
 use crate::call::Call;
 use crate::clock;
 use crate::codec;
+use crate::deferred;
 use crate::error::{CacheError, StoreError};
 use crate::hold::Hold;
 use crate::invalidate::{On, Plan};
@@ -134,6 +135,8 @@ struct Put {
     /// Forgets the entry if the put doesn't come to its end.
     guard: Plan,
     care: Care,
+    /// A part of the body ran inside a transaction.
+    is_uncommitted: bool,
 }
 
 /// What goes on beside the body.
@@ -154,8 +157,9 @@ impl Put {
     fn open<V>(call: Call) -> Option<Self> {
         // In a transaction the entry is forgotten after the commit.
         let (cache, ask) = call.open::<V>(true).map(|(cache, ask)| (Cache::clone(&cache), ask))?;
-        let guard = Plan::new(On::Always).entry(call.on(&cache)).armed();
-        Some(Self { cache, ask, hold: None, guard, care: Care::default() })
+        // Another writer's fence isn't taken away.
+        let guard = Plan::new(On::Always).entry(call.on(&cache)).fenced().armed();
+        Some(Self { cache, ask, hold: None, guard, care: Care::default(), is_uncommitted: false })
     }
 
     /// Puts the token in the place of whatever is there; without one the entry is deleted at the end.
@@ -231,6 +235,7 @@ impl Put {
         let begun = Instant::now();
         let loading = Loading { flight: None, lease: self.hold.as_ref().map(Hold::prefix) };
         std::future::poll_fn(|cx| {
+            self.is_uncommitted |= deferred::is_inside();
             let polled = recursion::within(loading, || body.as_mut().poll(cx));
             if polled.is_pending() {
                 self.tend(begun, cx);
@@ -273,9 +278,13 @@ impl Put {
         let cache = self.cache.clone();
         let core = cache.core();
         let key = &self.ask.key;
-        // It goes with the entry. If that can't be reached, nothing is read until it is gone.
-        self.hold.iter_mut().for_each(Hold::disarm);
+        if !self.is_uncommitted {
+            // It goes with the entry. If that can't be reached, nothing is read until it is gone.
+            self.hold.iter_mut().for_each(Hold::disarm);
+        }
         match (&mut self.hold, entry) {
+            // What would be stored isn't committed yet.
+            _ if self.is_uncommitted => {}
             (Some(hold), Ok(Entry { record, life: Life::For(life), tags })) => {
                 match replace(core, key, hold, record, life, tags).await {
                     Ok(true) => {

@@ -11,6 +11,7 @@ use crate::cache::Cache;
 use crate::clock;
 use crate::codec;
 use crate::commands::Commands;
+use crate::deferred;
 use crate::error::{CacheError, StoreError};
 use crate::hold::Hold;
 use crate::key;
@@ -340,6 +341,8 @@ impl Core {
             let Some(Found::Value(value)) = slot.clone().map(record::read) else { continue };
             for (text, version) in value.tags.iter() {
                 match self.tag_key(text) {
+                    // Its own write, which waits for the commit.
+                    Ok(key) if deferred::is_gone(self, &key) => *slot = None,
                     Ok(key) => {
                         owners.push(at);
                         keys.push(key);

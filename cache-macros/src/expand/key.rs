@@ -40,11 +40,12 @@ fn call_with(p: &TokenStream, site: &Site, item: &FnItem, scope: Scope, takes_ta
     if let (Some(_), Scope::Wrapper) = (&site.near, scope) {
         let returns = returns(item);
         let look = prepared(&made!(#p::Look), p, site, item);
+        let beside = beside(p, site);
         return made! {
             #statement
             #[allow(clippy::match_single_binding, clippy::used_underscore_binding)]
             let call = match (&#look #when, &mut #p::Key::new()) {
-                (look, key) => match look.known::<_, #returns>(kind, key, |make| #key) {
+                (look, key) => match look.known::<_, #returns>(kind, key, |make| { #beside #key }) {
                     ::core::option::Option::Some(known) => return known,
                     ::core::option::Option::None => look.missed(key) #tags,
                 },
@@ -67,6 +68,20 @@ fn tags(p: &TokenStream, site: &Site, takes_tags: bool) -> Option<TokenStream> {
         made!(&[#(#pieces),*])
     });
     Some(made!(.tags(&[#(#tags),*])))
+}
+
+/// `let mut make = make; make.beside(&[..]);`: a near value is found without a look at its tags, so those
+/// that the key doesn't imply are part of what it is found by.
+fn beside(p: &TokenStream, site: &Site) -> Option<TokenStream> {
+    let tags = site.tags.iter().flat_map(|tags| &tags.before);
+    let tags: Vec<_> = tags
+        .filter(|parts| !parts.iter().all(|part| site.key.implies(part)))
+        .map(|parts| {
+            let pieces = parts.iter().map(|part| piece(p, part));
+            made!(&[#(#pieces),*])
+        })
+        .collect();
+    (!tags.is_empty()).then(|| made!(let mut make = make; make.beside(&[#(#tags),*]);))
 }
 
 /// A call without a key.
