@@ -259,3 +259,13 @@ async fn kept_tags_with_glob_characters_are_not_forgotten() {
         assert_eq!(odd(&other, &db, id).await, 1, "{id}");
     }
 }
+
+/// What isn't ours is left alone, also by a put that can't be stored.
+#[tokio::test]
+async fn a_put_does_not_delete_another_program_s_data() {
+    let ([_, cache], server) = caches();
+    server.command(&["HSET", "shop:row:1", "field", "value"]);
+    let db = Db::default();
+    assert_eq!(put_slowly(&cache, &db, &Semaphore::new(1), 1, 7).await, 7);
+    assert_eq!(server.command(&["HGET", "shop:row:1", "field"]), "value");
+}

@@ -6,6 +6,7 @@
 
 pub mod allocations;
 mod report;
+pub mod server;
 
 use std::sync::{Arc, Barrier};
 use std::thread;

@@ -1,6 +1,8 @@
 //! Forgetting: keys and globs, and the guard of a writer.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod tags;
+
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -183,7 +185,9 @@ impl Plan {
         let Some(cache) = tags.first().and_then(|target| target.cache()) else { return };
         let (core, token) = (cache.core(), record::fresh(record::Kind::Fence));
         tags.retain(|target| core.tag_key(&target.text).is_ok());
-        tags.iter_mut().for_each(|target| target.token = Some(token));
+        for target in &mut tags {
+            target.token = Some(token);
+        }
         // The gate before the epoch: see `tags.rs`.
         let gate = core.tag_gate();
         warn_if_open(&gate, core.raise(&gate, token, life).await);
@@ -320,70 +324,6 @@ impl Core {
             debug!(target: "cache_aside", key, "invalidated");
         }
         Ok(count)
-    }
-
-    /// Forgets whatever has one of these tags, in one command, however much that is.
-    pub(crate) async fn invalidate_tags(&self, texts: &[impl AsRef<str>]) -> Result<(), CacheError> {
-        let tags = texts.iter().map(|text| self.tag_key(text.as_ref())).collect::<Result<Vec<_>, _>>()?;
-        // The epoch first: see `tags.rs`.
-        let keys: Vec<String> = [self.tag_epoch()].into_iter().chain(tags).collect();
-        self.timed(self.store.remove_many(&keys)).await?;
-        if keys.len() > 1 {
-            debug!(target: "cache_aside", tags = ?&keys[1..], "invalidated");
-        }
-        Ok(())
-    }
-
-    /// Whether a transaction has noted these tags.
-    pub(crate) fn are_deferred(&self, cache: &Cache, texts: &[impl AsRef<str>]) -> bool {
-        texts
-            .iter()
-            .map(AsRef::as_ref)
-            .all(|text| is_noted(cache, self.tag_targets(text, &store::escape_literal(text), None)))
-    }
-
-    /// Keeps the invalidation of a tag. `cover` is a glob that all tags fit that are made like it.
-    pub(crate) fn keep_tag(&self, text: &str, cover: &str) {
-        self.keep_all(self.tag_targets(text, cover, None));
-    }
-
-    fn keep_all(&self, targets: Vec<(Full, Option<String>)>) {
-        for (target, cover) in targets {
-            self.keep(target, cover);
-        }
-    }
-
-    /// Forgets these tags, or keeps them.
-    async fn forget_tags(&self, tags: &[Target]) {
-        for tag in tags {
-            self.books(tag.site).count(|book| &book.invalidations);
-        }
-        if let Err(error) = self.end_tags(tags).await {
-            let texts: Vec<&str> = tags.iter().map(|tag| &*tag.text).collect();
-            warn!(target: "cache_aside", tags = ?texts, %error, "an invalidation is kept until the store can take it");
-            for tag in tags {
-                self.keep_target(tag);
-            }
-        }
-    }
-
-    /// Those without a fence and the epoch at once, then the fences, the gate last.
-    async fn end_tags(&self, tags: &[Target]) -> Result<(), CacheError> {
-        let tags = tags.iter().filter(|tag| self.tag_key(&tag.text).is_ok());
-        let (fenced, open): (Vec<_>, Vec<_>) = tags.partition(|tag| tag.is_fenced());
-        let open: Vec<&str> = open.iter().map(|tag| &*tag.text).collect();
-        self.invalidate_tags(&open).await?;
-        let mut gates = BTreeSet::new();
-        for tag in fenced {
-            if let (Ok(key), Some(token)) = (self.tag_key(&tag.text), tag.token) {
-                self.unfence(&key, token).await?;
-                gates.insert(token);
-            }
-        }
-        for token in gates {
-            self.unfence(&self.tag_gate(), token).await?;
-        }
-        Ok(())
     }
 
     /// Forgets every key that fits a full glob.

@@ -32,7 +32,13 @@ pub(crate) struct Log(pub(crate) Lines);
 impl Log {
     /// An invalidation has returned Ok by now.
     pub(crate) fn invalidated(&self, key: usize, version: u64) {
-        self.0.say(format_args!("i {key} {version} {}", now()));
+        self.known(key, version, Duration::ZERO);
+    }
+
+    /// From so long after now on it is as if an invalidation had returned Ok.
+    pub(crate) fn known(&self, key: usize, version: u64, grace: Duration) {
+        let grace = u64::try_from(grace.as_nanos()).expect("a moment");
+        self.0.say(format_args!("i {key} {version} {}", now() + grace));
     }
 
     /// A read that began then got this, by now.

@@ -1,11 +1,12 @@
 //! No read returns a version older than one whose invalidation had returned Ok before the read began,
-//! and no stale value answers to a load that failed after its invalidation had returned Ok (I1, I3, I10,
-//! I14): processes, a real server, and everything that goes wrong in production.
+//! and no stale value answers to a load that failed after its invalidation had returned Ok (I1 to I3, I10,
+//! I14, I18): processes, a real server, and everything that goes wrong in production.
 //!
 //! Runs for 20 s; `CACHE_ASIDE_FRESHNESS_SECONDS` says for how long. `CACHE_ASIDE_SEED` repeats the
 //! choices of a run: who does what when is again the machine's, so a race may need some runs.
 
 mod chaos;
+mod fenced;
 mod history;
 mod naive;
 mod ours;
@@ -18,9 +19,9 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use chaos::{Fault, Scene};
+use fenced::Writers;
 use history::{History, Verdict};
 use naive::{Flaw, Naive};
-use ours::lag;
 use support::fleet::{self, report};
 use support::secs;
 use worker::Subject;
@@ -34,6 +35,17 @@ fn setting(name: &str) -> Option<u64> {
 
 /// Processes that run `test` with these faults; what came of it.
 fn watch(test: &'static str, processes: usize, faults: &[Fault], time: Duration) -> Verdict {
+    watch_with(test, processes, faults, time, |_| Duration::ZERO)
+}
+
+/// The same; reads of a key may be so much older than another process' invalidation.
+fn watch_with(
+    test: &'static str,
+    processes: usize,
+    faults: &[Fault],
+    time: Duration,
+    lag: impl Fn(usize) -> Duration,
+) -> Verdict {
     let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
     let seed = setting("CACHE_ASIDE_SEED").unwrap_or_else(|| fastrand::u64(..));
     report(format_args!("{test}: {} s, CACHE_ASIDE_SEED={seed}", time.as_secs()));
@@ -71,8 +83,8 @@ fn no_read_is_older_than_an_invalidation_before_it() {
         return member(ours::of_member());
     }
     let time = setting("CACHE_ASIDE_FRESHNESS_SECONDS").unwrap_or(20);
-    let verdict =
-        watch("no_read_is_older_than_an_invalidation_before_it", 4, &Fault::ALL, Duration::from_secs(time));
+    let (test, how_long) = ("no_read_is_older_than_an_invalidation_before_it", Duration::from_secs(time));
+    let verdict = watch_with(test, 4, &Fault::ALL, how_long, ours::lag);
     assert_eq!(verdict.stale, 0, "{:#?}", verdict.examples);
     assert!(verdict.reads > 200 * usize::try_from(time).unwrap(), "it checked something: {verdict:?}");
     for name in ["stale_served", "near_hits"] {
@@ -84,8 +96,8 @@ fn no_read_is_older_than_an_invalidation_before_it() {
 const SHORT: Duration = secs(3);
 
 /// A client with a flaw must be found out, if not in the first round then in a later one.
-fn caught(test: &'static str) {
-    let stale = (0..5).map(|_| watch(test, 2, &[], SHORT).stale).find(|stale| *stale > 0);
+fn caught(test: &'static str, faults: &[Fault]) {
+    let stale = (0..5).map(|_| watch(test, 2, faults, SHORT).stale).find(|stale| *stale > 0);
     assert!(stale.is_some(), "the checker is blind");
 }
 
@@ -103,7 +115,7 @@ fn a_token_per_process_is_caught() {
     if fleet::is_member() {
         return member(Naive::of_member(Flaw::TokenPerProcess));
     }
-    caught("a_token_per_process_is_caught");
+    caught("a_token_per_process_is_caught", &[]);
 }
 
 #[test]
@@ -111,7 +123,7 @@ fn a_stale_answer_without_asking_is_caught() {
     if fleet::is_member() {
         return member(Naive::of_member(Flaw::StaleUnasked));
     }
-    caught("a_stale_answer_without_asking_is_caught");
+    caught("a_stale_answer_without_asking_is_caught", &[]);
 }
 
 #[test]
@@ -119,5 +131,26 @@ fn a_fill_without_compare_is_caught() {
     if fleet::is_member() {
         return member(Naive::of_member(Flaw::FillWithoutCompare));
     }
-    caught("a_fill_without_compare_is_caught");
+    caught("a_fill_without_compare_is_caught", &[]);
+}
+
+/// Nothing that takes fences away.
+const KILLS: [Fault; 1] = [Fault::KillProcess];
+
+#[test]
+fn a_killed_writer_with_a_fence_leaves_nothing_stale() {
+    if fleet::is_member() {
+        return member(Writers::of_member(true));
+    }
+    let verdict = watch("a_killed_writer_with_a_fence_leaves_nothing_stale", 2, &KILLS, SHORT);
+    assert_eq!(verdict.stale, 0, "{:#?}", verdict.examples);
+    assert!(verdict.counted["hits"] > 0, "something was cached: {verdict:?}");
+}
+
+#[test]
+fn a_killed_writer_without_a_fence_is_caught() {
+    if fleet::is_member() {
+        return member(Writers::of_member(false));
+    }
+    caught("a_killed_writer_without_a_fence_is_caught", &KILLS);
 }

@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
-use cache_aside::{Cache, cache, cache_invalidate, cache_put};
+use cache_aside::{Cache, cache, cache_invalidate, cache_put, deferred};
 use fastrand::Rng;
 use serde::{Deserialize, Serialize};
 
@@ -102,6 +102,17 @@ async fn most(key: usize, truth: &Truth, rng: Rng, life: Duration) -> Result<Row
     load_or_fail(key, truth, rng, &AtomicU64::new(0)).await
 }
 
+#[cache(key = "fenced:{key}", ttl = life)]
+async fn fenced(key: usize, truth: &Truth, rng: Rng, life: Duration) -> Row {
+    load_row(key, truth, rng).await
+}
+
+/// Killed writers have a test of their own: here others take the fences away.
+#[cache_invalidate(fenced(key), fence = "2s")]
+async fn write_fenced(key: usize, truth: &Truth, rng: Rng) -> Result<Row, Down> {
+    put_or_fail(key, truth, rng).await
+}
+
 #[cache_invalidate(tags = ["tag:{key}", "named:{key}"])]
 async fn write_tags(key: usize, truth: &Truth) -> u64 {
     truth.write(key).await
@@ -126,6 +137,54 @@ async fn put_shared(key: usize, truth: &Truth, rng: Rng, life: Duration) -> Resu
 #[cache_put(near(key, life))]
 async fn put_near(key: usize, truth: &Truth, rng: Rng, life: Duration) -> Result<Row, Down> {
     put_or_fail(key, truth, rng).await
+}
+
+#[cache_put(fenced(key, life))]
+async fn put_fenced(key: usize, truth: &Truth, rng: Rng, life: Duration) -> Result<Row, Down> {
+    put_or_fail(key, truth, rng).await
+}
+
+#[cache_put(tagged(key, life))]
+async fn put_tagged(key: usize, truth: &Truth, rng: Rng, life: Duration) -> Result<Row, Down> {
+    put_or_fail(key, truth, rng).await
+}
+
+#[cache_put(named(key, life))]
+async fn put_named(key: usize, truth: &Truth, rng: Rng, life: Duration) -> Result<Row, Down> {
+    put_or_fail(key, truth, rng).await
+}
+
+#[cache_put(most(key, life))]
+async fn put_most(key: usize, truth: &Truth, rng: Rng, life: Duration) -> Result<Row, Down> {
+    put_or_fail(key, truth, rng).await
+}
+
+/// It outlives its fence now and then.
+#[cache_invalidate(shared(key), near(key), tagged(key), named(key), most(key), fence = "20ms")]
+async fn write_outliving(key: usize, truth: &Truth, mut rng: Rng) -> u64 {
+    pause(&mut rng, 30_000).await;
+    truth.write(key).await
+}
+
+/// It commits after its last statement.
+async fn write_later(key: usize, truth: &Truth) -> u64 {
+    let ((), list) = deferred(async {
+        let ((), inner) = deferred(cleared_tags(key)).await;
+        inner.apply().await;
+        cleared(key).await;
+    })
+    .await;
+    let version = truth.write(key).await;
+    list.apply().await;
+    version
+}
+
+#[cache_invalidate(shared(key), near(key), fence = "100ms")]
+async fn cleared(key: usize) {}
+
+#[cache_invalidate(tags = ["tag:{key}", "named:{key}"])]
+async fn cleared_tags(key: usize) {
+    let _ = key;
 }
 
 /// A write that takes its time, and fails now and then although it has written.
@@ -186,21 +245,30 @@ impl Ours {
             (Kind::Named, 0..3) => named::refresh_cache(key, truth, fork, life).await.ok(),
             (Kind::Named, _) => named(key, truth, fork, life).await.ok(),
             (Kind::Most, _) => most(key, truth, fork, life * 3).await.ok(),
+            (Kind::Fenced, 0..5) => fenced::cached(key).await.ok().flatten(),
+            (Kind::Fenced, _) => Some(fenced(key, truth, fork, life).await),
         }
     }
 
     async fn write_now(&self, key: usize, truth: &Truth, rng: &mut Rng) -> Option<u64> {
+        let (fork, life) = (rng.fork(), ms(rng.u64(20..400)));
+        let version = |done: Result<Row, Down>| done.ok().map(|row| row.version);
         match (Kind::of(key), rng.u8(..10)) {
+            (Kind::Fenced, 0..3) => return version(put_fenced(key, truth, fork, life).await),
+            (Kind::Fenced, 4..9) => return version(write_fenced(key, truth, fork).await),
             (Kind::Tagged | Kind::Named | Kind::Most, 0..3) => return Some(write_tags(key, truth).await),
             (kind, 0..3) if kind != Kind::ByHand => return Some(write_one(key, truth).await),
             (_, 3) => return Some(write_wide(key, truth).await),
-            (kind @ (Kind::Shared | Kind::Near), 4..7) => {
-                let (fork, life) = (rng.fork(), ms(rng.u64(20..400)));
-                let put = match kind {
-                    Kind::Shared => put_shared(key, truth, fork, life).await,
-                    _ => put_near(key, truth, fork, life * 3).await,
-                };
-                return put.ok().map(|row| row.version);
+            (Kind::Shared, 4..7) => return version(put_shared(key, truth, fork, life).await),
+            (Kind::Near, 4..7) => return version(put_near(key, truth, fork, life * 3).await),
+            (Kind::Tagged, 4..7) => return version(put_tagged(key, truth, fork, life).await),
+            (Kind::Named, 4..7) => return version(put_named(key, truth, fork, life).await),
+            (Kind::Most, 4..7) => return version(put_most(key, truth, fork, life * 3).await),
+            (Kind::Tagged | Kind::Named | Kind::Most | Kind::Shared | Kind::Near, 7) => {
+                return Some(write_outliving(key, truth, fork).await);
+            }
+            (Kind::Tagged | Kind::Named | Kind::Most | Kind::Shared | Kind::Near, 8) => {
+                return Some(write_later(key, truth).await);
             }
             _ => {}
         }
@@ -226,6 +294,8 @@ impl Ours {
             (Kind::Tagged, 2) => tagged::clear_cache(key).await.map(drop),
             (Kind::Tagged, _) | (Kind::Most, 1) => self.cache.invalidate_tags(&[format!("tag:{key}")]).await,
             (Kind::Named, 1) => named::clear_cache_all().await,
+            (Kind::Fenced, 1) => fenced::clear_cache_all().await,
+            (Kind::Fenced, _) => fenced::clear_cache(key).await.map(drop),
             (Kind::Named | Kind::Most, _) => self.cache.invalidate_tags(&[format!("named:{key}")]).await,
         };
         done.ok().map(|()| version)
@@ -233,8 +303,10 @@ impl Ours {
 }
 
 /// What stands before the number in the keys.
-pub(crate) const KINDS: [&str; 11] =
-    ["hand", "shared", "local", "lasting", "hasty", "eager", "near", "all", "tagged", "named", "most"];
+pub(crate) const KINDS: [&str; 12] = [
+    "hand", "shared", "local", "lasting", "hasty", "eager", "near", "all", "tagged", "named", "most",
+    "fenced",
+];
 
 /// How much older than another process' invalidation a read of this key may be: kept in its own process.
 pub(crate) fn lag(key: usize) -> Duration {
@@ -268,6 +340,8 @@ enum Kind {
     Named,
     /// of both, with most other options.
     Most,
+    /// Some of its writers have fences.
+    Fenced,
 }
 
 impl Kind {
@@ -283,7 +357,8 @@ impl Kind {
             7 => Self::All,
             8 => Self::Tagged,
             9 => Self::Named,
-            _ => Self::Most,
+            10 => Self::Most,
+            _ => Self::Fenced,
         }
     }
 }

@@ -16,7 +16,8 @@ usage: cargo xtask <command>
 
   test    find or install Redis and Valkey, then run every test: unit, integration, UI and
           documentation tests, and the examples, on the embedded store and on Redis
-  bench   measure one thing beside its peers: `near_hit`; what follows the name are its options
+  bench   measure one thing beside its peers: `near_hit`, `near_scan`, `invalidation`; what follows
+          the name are its options
   redis   start a throw-away Redis, print its REDIS_URL, and keep it until Ctrl-C";
 
 fn main() -> ExitCode {

@@ -67,7 +67,7 @@ impl<'a> Targets<'a> {
             // An `async fn` would say thrice that the value is of another type.
             Helper {
                 returning: true,
-                extra: made!(__cache_aside_value: #p::Stored<impl #p::Puts<#returns>>),
+                extra: made!(_: #p::Stored<impl #p::Puts<#returns>>),
                 output: made!(()),
                 ..plain("holds", put_reads, TokenStream::new())
             },
