@@ -4,11 +4,10 @@ mod support;
 
 use std::panic::AssertUnwindSafe;
 use std::pin::pin;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use std::task::{Context, Waker};
 
 use cache_aside::{Cache, CacheManager, Expiry, Ttl, cache, cache_invalidate, cache_put, deferred};
+use support::db::Row as Db;
 use support::server::Server;
 use support::{ms, secs};
 use tokio::sync::Semaphore;
@@ -20,24 +19,6 @@ struct Bench {
     cache: Cache,
     other: Cache,
     server: Option<Server>,
-}
-
-#[derive(Debug, Clone, Default)]
-struct Db(Arc<(AtomicU64, AtomicU64)>);
-
-impl Db {
-    fn read(&self) -> u64 {
-        self.0.1.fetch_add(1, SeqCst);
-        self.0.0.load(SeqCst)
-    }
-
-    fn write(&self, row: u64) {
-        self.0.0.store(row, SeqCst);
-    }
-
-    fn reads(&self) -> u64 {
-        self.0.1.load(SeqCst)
-    }
 }
 
 fn benches() -> [Bench; 2] {

@@ -124,14 +124,6 @@ impl Scene {
     }
 }
 
-async fn says(member: &Member, line: &str) {
-    let begun = Instant::now();
-    while member.said().last().is_none_or(|last| last != line) {
-        assert!(begun.elapsed() < secs(20), "never: {line}");
-        tokio::time::sleep(ms(5)).await;
-    }
-}
-
 #[tokio::test]
 async fn a_writer_killed_after_its_commit_leaves_nothing_stale() {
     const NAME: &str = "a_writer_killed_after_its_commit_leaves_nothing_stale";
@@ -141,10 +133,10 @@ async fn a_writer_killed_after_its_commit_leaves_nothing_stale() {
     for kind in BOTH {
         let scene = Scene::new(kind).await;
         let mut writer = scene.writer(NAME, 1);
-        says(&writer, "begun").await;
+        writer.until_says("begun").await;
         assert_eq!(scene.read().await, 1);
         writer.tell("commit");
-        says(&writer, "committed").await;
+        writer.until_says("committed").await;
         writer.kill();
         scene.until_hits(2).await;
     }
@@ -159,9 +151,9 @@ async fn without_a_fence_the_old_value_stays() {
     }
     let scene = Scene::new(Kind::Redis).await;
     let mut writer = scene.writer(NAME, 0);
-    says(&writer, "begun").await;
+    writer.until_says("begun").await;
     writer.tell("commit");
-    says(&writer, "committed").await;
+    writer.until_says("committed").await;
     writer.kill();
     assert_eq!((scene.read().await, stored(&scene.db())), (1, 2));
 }
@@ -176,12 +168,12 @@ async fn another_writer_who_is_done_does_not_end_the_fence_of_one_who_is_killed(
     for kind in BOTH {
         let scene = Scene::new(kind).await;
         let mut killed = scene.writer(NAME, 1);
-        says(&killed, "begun").await;
+        killed.until_says("begun").await;
         let lines = Lines::to(&scene.folder.path().join("mine"));
         write(&scene.cache, &scene.db(), 3, &lines, async || {}).await;
         assert_eq!(scene.read().await, 3);
         killed.tell("commit");
-        says(&killed, "committed").await;
+        killed.until_says("committed").await;
         killed.kill();
         scene.until_hits(2).await;
     }

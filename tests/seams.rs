@@ -3,34 +3,14 @@
 mod support;
 
 use std::pin::pin;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 
 use cache_aside::{Cache, CacheManager, Ttl, cache, cache_invalidate, cache_put, deferred};
+use support::db::Row as Db;
 use support::proxy::Proxy;
 use support::server::Server;
 use support::{ms, secs};
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
-
-/// A row, and how often it was read.
-#[derive(Debug, Clone, Default)]
-struct Db(Arc<(AtomicU64, AtomicU64)>);
-
-impl Db {
-    fn read(&self) -> u64 {
-        self.0.1.fetch_add(1, SeqCst);
-        self.0.0.load(SeqCst)
-    }
-
-    fn write(&self, row: u64) {
-        self.0.0.store(row, SeqCst);
-    }
-
-    fn reads(&self) -> u64 {
-        self.0.1.load(SeqCst)
-    }
-}
 
 fn caches() -> ([Cache; 2], Server) {
     let server = Server::redis().start();

@@ -303,14 +303,6 @@ fn member() {
     });
 }
 
-async fn says(member: &Member, line: &str) {
-    let begun = Instant::now();
-    while member.said().last().is_none_or(|last| last != line) {
-        assert!(begun.elapsed() < secs(20), "never: {line}");
-        tokio::time::sleep(ms(5)).await;
-    }
-}
-
 #[tokio::test]
 async fn a_writer_killed_after_its_commit_leaves_nothing_stale() {
     const NAME: &str = "a_writer_killed_after_its_commit_leaves_nothing_stale";
@@ -323,10 +315,10 @@ async fn a_writer_killed_after_its_commit_leaves_nothing_stale() {
         until_hits!(row, &cache, &db);
         until_hits!(named, &cache, &db);
         let mut writer = Member::start(NAME, folder.path().join("said"), &[("URL", &url)]);
-        says(&writer, "begun").await;
+        writer.until_says("begun").await;
         assert_eq!([cost!(row, &cache, &db), cost!(named, &cache, &db)], [2; 2]);
         writer.tell("commit");
-        says(&writer, "committed").await;
+        writer.until_says("committed").await;
         db.row.store(cache.get("db").await.unwrap().unwrap(), SeqCst);
         writer.kill();
         let begun = Instant::now();

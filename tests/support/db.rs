@@ -62,6 +62,25 @@ impl Db {
     }
 }
 
+/// One row that is always in order, 0 at first, and how often it was read. Clones are handles.
+#[derive(Debug, Clone, Default)]
+pub struct Row(Arc<(AtomicU64, AtomicU64)>);
+
+impl Row {
+    pub fn read(&self) -> u64 {
+        self.0.1.fetch_add(1, SeqCst);
+        self.0.0.load(SeqCst)
+    }
+
+    pub fn write(&self, row: u64) {
+        self.0.0.store(row, SeqCst);
+    }
+
+    pub fn reads(&self) -> u64 {
+        self.0.1.load(SeqCst)
+    }
+}
+
 /// A database and two caches in front of it: two processes, as far as they can tell.
 pub struct Bench {
     pub db: Db,

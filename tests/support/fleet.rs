@@ -87,6 +87,19 @@ impl Member {
         said(&self.file)
     }
 
+    /// Waits until this is the last line that it wrote.
+    ///
+    /// # Panics
+    ///
+    /// After twenty seconds.
+    pub async fn until_says(&self, line: &str) {
+        let begun = Instant::now();
+        while self.said().last().is_none_or(|last| last != line) {
+            assert!(begun.elapsed() < Duration::from_secs(20), "never: {line}");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
     pub fn tell(&mut self, order: &str) {
         let orders = self.orders.as_mut().expect("it wasn't told to stop");
         writeln!(orders, "{order}").expect("it listens");
