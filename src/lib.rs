@@ -10,8 +10,9 @@ pub use cache_macros::cache_invalidate;
 #[doc(inline)]
 pub use cache_macros::cache_put;
 pub use cache_runtime::{
-    Builder, Cache, CacheError, CacheManager, Expiry, Invalidations, RedisConnection, Settings, Stats, Ttl,
-    close_redis, deferred, get_redis, global, init, redis,
+    Builder, Cache, CacheEntry, CacheError, CacheManager, DeadLetter, Draft, Durability, Expiry,
+    Invalidations, Job, QueueStats, RedisConnection, Settings, Stats, Ttl, Workers, WriteBehind,
+    WriteBehindBuilder, close_redis, deferred, get_redis, global, init, redis,
 };
 
 #[doc = include_str!("../docs/cache.md")]
@@ -25,6 +26,9 @@ pub mod performance {}
 
 #[doc = include_str!("../docs/wire-format.md")]
 pub mod wire_format {}
+
+#[doc = include_str!("../docs/write-strategies.md")]
+pub mod write_strategies {}
 
 #[doc(hidden)]
 pub use cache_runtime::private as __private;

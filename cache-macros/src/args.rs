@@ -32,6 +32,7 @@ pub(crate) struct CacheArgs {
     pub(crate) single_flight: Option<Arg<Flight>>,
     pub(crate) near: Option<Arg<Near>>,
     pub(crate) tags: Option<Arg<Vec<LitStr>>>,
+    pub(crate) pending: Option<Arg<LitStr>>,
     pub(crate) version: Option<Arg<u32>>,
     pub(crate) helpers: Option<Arg<HelpersArg>>,
     pub(crate) cache: Option<Arg<Expr>>,
@@ -41,7 +42,7 @@ pub(crate) struct CacheArgs {
 }
 
 /// Each option and how it is written.
-const OPTIONS: [(&str, &str); 20] = [
+const OPTIONS: [(&str, &str); 21] = [
     ("ttl", "ttl = 300"),
     ("key_prefix", "key_prefix = \"user\""),
     ("key", "key = \"user:{id}\""),
@@ -58,6 +59,7 @@ const OPTIONS: [(&str, &str); 20] = [
     ("single_flight", "single_flight = \"process\""),
     ("near", "near = true"),
     ("tags", "tags = [\"user:{id}\"]"),
+    ("pending", "pending = \"user_writes\""),
     ("version", "version = 2"),
     ("helpers", "helpers = \"none\""),
     ("cache", "cache = &self.cache"),
@@ -129,6 +131,7 @@ impl CacheArgs {
                 let tags = values::tags(&expr, slot.errors)?;
                 slot.set_once(&mut self.tags, tags);
             }
+            "pending" => slot.set_once(&mut self.pending, values::queue(&expr)?),
             "version" => slot.set_once(&mut self.version, values::version(&expr)?),
             "helpers" => slot.set_once(&mut self.helpers, values::helpers(&expr)?),
             _ => slot.set_once(&mut self.cache, expr),
@@ -228,6 +231,14 @@ mod tests {
             (quote!(tags = [users]), "a text in quotes"),
             (quote!(tags = ["user:*"]), "is no pattern"),
             (quote!(tags = ["a", "b", "a"]), "given twice"),
+            (quote!(pending), "write `pending = \"user_writes\"`"),
+            (quote!(pending = user_writes), "the name of a queue in quotes"),
+            (quote!(pending = true), "the name of a queue in quotes"),
+            (quote!(pending = ""), "names no queue"),
+            (quote!(pending = "user writes"), "`user writes` is no name of a queue"),
+            (quote!(pending = "user:{id}"), "letters, digits, `_`, `-` and `.`"),
+            (quote!(pending = "nutzer_größe"), "is no name of a queue"),
+            (quote!(pending = "a", pending = "b"), "`pending` is given twice"),
         ] {
             let shown = tokens.to_string();
             let (_, errors) = parse(tokens);

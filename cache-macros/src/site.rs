@@ -28,6 +28,8 @@ pub(crate) struct Site {
     pub(crate) near: Option<Near>,
     /// Over the arguments, and over the result too; nothing: the function has no tags.
     pub(crate) tags: Option<Tags>,
+    /// The queue of writes that is asked before the function runs.
+    pub(crate) pending: Option<LitStr>,
     pub(crate) version: Option<u32>,
     pub(crate) when: Option<Expr>,
     pub(crate) unless: Option<ExprClosure>,
@@ -106,6 +108,7 @@ impl Site {
             flight: value(args.single_flight),
             near: value(args.near),
             tags,
+            pending: value(args.pending),
             version: value(args.version),
             when: value(args.when),
             unless: value(args.unless),

@@ -272,6 +272,35 @@ pub(crate) fn near(expr: &Expr) -> syn::Result<Near> {
     }
 }
 
+/// The name of a queue of writes, by the rule of the runtime's `WriteBehind::queue`.
+pub(crate) fn queue(expr: &Expr) -> syn::Result<LitStr> {
+    const LONGEST: usize = 64;
+    let example = "`pending = \"user_writes\"`";
+    let name = text(expr, &format!("write the name of a queue in quotes: {example}"))?;
+    let value = name.value();
+    let fits = |c: char| c.is_ascii_alphanumeric() || "_-.".contains(c);
+    if value.is_empty() {
+        return wrong(expr, &format!("`pending` names no queue: write {example}, or remove it"));
+    }
+    if !value.chars().all(fits) {
+        let shown = value.escape_debug();
+        let message = format!(
+            "`{shown}` is no name of a queue: use ASCII letters, digits, `_`, `-` and `.`, such as {example}"
+        );
+        return wrong(expr, &message);
+    }
+    if value.len() > LONGEST {
+        return wrong(
+            expr,
+            &format!(
+                "the name of a queue has at most {LONGEST} bytes, and this one has {}: shorten it",
+                value.len()
+            ),
+        );
+    }
+    Ok(name)
+}
+
 pub(crate) fn version(expr: &Expr) -> syn::Result<u32> {
     match literal(expr) {
         Some(Lit::Int(int)) => int.base10_parse().or_else(|_| wrong(expr, "`version` is at most 4294967295")),

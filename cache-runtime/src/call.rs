@@ -106,7 +106,7 @@ impl<N> Call<N> {
     }
 
     /// What to ask the cache for.
-    fn ask<V>(&self, cache: &Cache) -> Result<Ask, CacheError> {
+    pub(crate) fn ask<V>(&self, cache: &Cache) -> Result<Ask, CacheError> {
         let NamedKey { text, identity } = self.named()?;
         let site = self.at.site;
         let of_result = site.tags == Some(Labels::Result);

@@ -21,6 +21,7 @@ use crate::fallback::Fallback;
 use crate::flight::{Landing, Seat, Turn};
 use crate::hold::Hold;
 use crate::lead::Lead;
+use crate::pending::Queued;
 use crate::policy::SingleFlight;
 use crate::record::{self, Claim, Prefix};
 use crate::recursion;
@@ -44,6 +45,8 @@ pub(crate) struct Pass<'a> {
     sight: Option<Sight>,
     refresh: bool,
     missed: bool,
+    /// What is queued was asked for, and didn't decode.
+    unreadable: bool,
     fallback: Fallback,
 }
 
@@ -51,7 +54,7 @@ impl<'a> Pass<'a> {
     /// With `refresh`, it loads and stores whatever is there.
     pub(crate) fn new(cache: &'a Cache, ask: Ask, refresh: bool) -> Self {
         let (commands, fallback) = (Commands::new(cache, ask), Fallback::default());
-        Self { commands, sight: None, refresh, missed: false, fallback }
+        Self { commands, sight: None, refresh, missed: false, unreadable: false, fallback }
     }
 
     fn core(&self) -> &'a Core {
@@ -71,7 +74,7 @@ impl<'a> Pass<'a> {
     /// Cancel safe: leases and seats are held by guards.
     pub(crate) async fn next(&mut self) -> Step {
         if self.refresh {
-            return Step::Load(Box::pin(self.lead_refresh()).await);
+            return Box::pin(self.step_of_refresh()).await;
         }
         loop {
             let sight = match self.sight.take() {
@@ -82,26 +85,58 @@ impl<'a> Pass<'a> {
             match sight {
                 Sight::Hit(hit) => return Step::Hit(hit),
                 Sight::Stale(hit, claim) if self.fallback.suffices(claim) => return Step::Hit(hit),
-                Sight::HandsOff => {
-                    self.miss();
-                    return Step::Load(self.alone());
-                }
-                // The body of a put reads what it is about to store: who is loading may be waiting for it.
-                Sight::Busy(token) if record::is_put(&token) && recursion::is_holding(&token) => {
-                    self.miss();
-                    return Step::Load(self.alone());
-                }
+                // Boxed: a hit doesn't carry the room that a miss needs.
                 sight => {
-                    if self.ask().flight == SingleFlight::Off {
-                        self.miss();
-                        return Box::pin(self.lead(None, sight, None)).await;
-                    }
-                    // Boxed: a hit doesn't carry the room that a miss needs.
-                    if let Some(step) = Box::pin(self.fly(sight)).await {
+                    if let Some(step) = Box::pin(self.step_of_miss(sight)).await {
                         return step;
                     }
                 }
             }
+        }
+    }
+
+    async fn step_of_refresh(&mut self) -> Step {
+        let lead = self.lead_refresh().await;
+        self.ask_queue(lead).await
+    }
+
+    /// Nothing: read again.
+    async fn step_of_miss(&mut self, sight: Sight) -> Option<Step> {
+        let step = match sight {
+            Sight::HandsOff => {
+                self.miss();
+                Step::Load(self.alone())
+            }
+            // The body of a put reads what it is about to store: who is loading may be waiting for it.
+            Sight::Busy(token) if record::is_put(&token) && recursion::is_holding(&token) => {
+                self.miss();
+                Step::Load(self.alone())
+            }
+            sight if self.ask().flight == SingleFlight::Off => {
+                self.miss();
+                self.lead(None, sight, None).await
+            }
+            sight => self.fly(sight).await?,
+        };
+        Some(match step {
+            Step::Load(lead) => self.ask_queue(lead).await,
+            hit @ Step::Hit(_) => hit,
+        })
+    }
+
+    /// What is queued is newer than what the function would read.
+    async fn ask_queue(&mut self, lead: Box<Lead>) -> Step {
+        if self.ask().queue().is_none() {
+            return Step::Load(lead);
+        }
+        if self.unreadable {
+            return Step::Load(lead.unstored());
+        }
+        // Boxed: other functions don't carry the room for it.
+        match Box::pin(self.commands.queued(lead)).await {
+            Queued::Nothing(lead) => Step::Load(lead),
+            Queued::Answer(hit) => Step::Hit(hit),
+            Queued::Unreadable(lead) | Queued::Unknown(lead) => Step::Load(lead.unstored()),
         }
     }
 
@@ -144,7 +179,17 @@ impl<'a> Pass<'a> {
     pub(crate) async fn lead_ahead(&mut self, hit: &Hit) -> Result<Box<Lead>, Sight> {
         let hold = self.commands.claim(hit).await?;
         self.books().count(|book| &book.refreshes);
-        Ok(self.with_seat(None, Some(hold)))
+        let lead = self.with_seat(None, Some(hold));
+        if self.ask().queue().is_none() {
+            return Ok(lead);
+        }
+        // Where nothing could be stored, nothing is loaded; dropping the lead gives the claim back.
+        match Box::pin(self.commands.queued(lead)).await {
+            Queued::Nothing(lead) => Ok(lead),
+            Queued::Answer(hit) => Err(Sight::Hit(hit)),
+            Queued::Unreadable(_) => Err(Sight::HandsOff),
+            Queued::Unknown(_) => Err(Sight::Dark),
+        }
     }
 
     /// The value of this hit was decoded.
@@ -160,6 +205,7 @@ impl<'a> Pass<'a> {
             Origin::Store(_) => books.count(|book| &book.hits),
             Origin::Plain => books.count(|book| &book.plain_hits),
             Origin::Flight => books.count(|book| &book.coalesced),
+            Origin::Queue => books.count(|book| &book.pending_hits),
         }
         debug!(target: "cache_aside", key = %self.ask().key, from = hit.origin.name(), "hit");
     }
@@ -176,6 +222,10 @@ impl<'a> Pass<'a> {
                 Sight::HandsOff
             }
             Origin::Flight => Sight::HandsOff,
+            Origin::Queue => {
+                self.unreadable = true;
+                Sight::HandsOff
+            }
         });
     }
 

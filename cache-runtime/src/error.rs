@@ -37,6 +37,18 @@ pub enum CacheError {
         /// The limit.
         max: usize,
     },
+    /// A queue of writes has no room, and had none for as long as [`patience`](crate::WriteBehindBuilder::patience)
+    /// says. The write wasn't queued.
+    #[error(
+        "the queue `{queue}` holds {capacity} writes, as many as it may: look at its `stats` and `dead_letters` for \
+         what holds it up, run more workers, or give it a larger `capacity`"
+    )]
+    QueueFull {
+        /// The name of the queue.
+        queue: String,
+        /// The limit.
+        capacity: u64,
+    },
     /// The operation needs Redis or Valkey, and the embedded store is in use.
     #[error(
         "this needs a Redis or Valkey server, and the embedded store is in use: set REDIS_URL or REDIS_HOST"

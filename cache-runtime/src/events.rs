@@ -65,6 +65,8 @@ counters! {
     load_errors: Counter,
     /// Misses that were answered by another caller's load.
     coalesced: Counter,
+    /// Misses, and refreshes by hand, that were answered by what a queued write has stored: nothing was loaded.
+    pending_hits: Counter,
     /// Loads that renewed an entry before its end, or by hand.
     refreshes: Counter,
     /// Answered with a value past its time to live.

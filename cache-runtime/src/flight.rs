@@ -323,8 +323,11 @@ impl Seat {
         });
     }
 
-    /// From here on the load runs: who joins later must see the fill accepted.
+    /// From here on the load runs: who joins later must see the fill accepted. Once for each seat.
     pub(crate) fn begin(&mut self) {
+        if self.load != 0 {
+            return;
+        }
         let mut load = 0;
         self.with(|state| {
             state.loads += 1;

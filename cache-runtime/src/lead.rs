@@ -91,6 +91,28 @@ impl Lead {
         self
     }
 
+    /// From here on whatever becomes of it may be older than the question of who joins.
+    pub(crate) fn open(&mut self) {
+        if let Some(seat) = &mut self.seat {
+            seat.begin();
+        }
+    }
+
+    /// Nothing of what it loads may be stored: the hold is given back.
+    pub(crate) fn unstored(mut self: Box<Self>) -> Box<Self> {
+        self.hold = None;
+        self
+    }
+
+    /// Its caller has an answer that isn't stored: the others look for theirs.
+    pub(crate) fn cede(mut self) {
+        self.settled = true;
+        self.hold = None;
+        if let Some(seat) = self.seat.take() {
+            seat.land(Landing::Alone);
+        }
+    }
+
     /// How long its caller waits for the load, and what it takes after that.
     pub(crate) fn patience(&self) -> Option<(Duration, Hit)> {
         self.patience.zip(self.stale.clone())
@@ -142,9 +164,7 @@ impl Lead {
     fn begin(&mut self) {
         self.cache.core().books(self.ask.site).count(|book| &book.loads);
         self.begun = Some(Instant::now());
-        if let Some(seat) = &mut self.seat {
-            seat.begin();
-        }
+        self.open();
     }
 
     fn end(&mut self) {
@@ -251,11 +271,14 @@ impl Lead {
         }
     }
 
+    /// Whether anybody but its caller wants what it ends with.
+    pub(crate) fn is_wanted(&self) -> bool {
+        self.hold.is_some() || self.by_hand || self.seat.as_ref().is_some_and(Seat::has_followers)
+    }
+
     /// What is to be stored of what the function returned; nothing if nobody wants it.
     pub(crate) fn encode<V: Serialize>(&self, value: &V, fate: Fate) -> Option<Result<Entry, CacheError>> {
-        let is_wanted =
-            self.hold.is_some() || self.by_hand || self.seat.as_ref().is_some_and(Seat::has_followers);
-        (is_wanted && !self.is_uncommitted).then(|| {
+        (self.is_wanted() && !self.is_uncommitted).then(|| {
             let is_none = codec::is_none(value);
             encode_record(&self.cache, &self.ask, value, is_none, self.took, fate)
         })

@@ -30,6 +30,7 @@ mod lead;
 mod lent;
 mod manager;
 mod near;
+mod pending;
 mod place;
 mod policy;
 #[doc(hidden)]
@@ -49,6 +50,7 @@ mod tags;
 mod unfit;
 mod value;
 mod words;
+mod write_behind;
 
 /// The door for `fuzz/`: all that must hold of any bytes in the store.
 #[cfg(any(test, fuzzing))]
@@ -66,3 +68,6 @@ pub use policy::Ttl;
 pub use redis;
 pub use settings::Settings;
 pub use store::{Expiry, RedisConnection};
+pub use write_behind::{
+    CacheEntry, DeadLetter, Draft, Durability, Job, QueueStats, Workers, WriteBehind, WriteBehindBuilder,
+};

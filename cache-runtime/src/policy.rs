@@ -119,6 +119,10 @@ pub struct Fate {
 pub(crate) struct Named(Result<Vec<String>, KeyFault>);
 
 impl Named {
+    pub(crate) fn new(texts: Vec<String>) -> Self {
+        Self(Ok(texts))
+    }
+
     pub(crate) fn texts(named: Option<Box<Self>>) -> Result<Vec<String>, KeyFault> {
         named.map_or_else(|| Ok(Vec::new()), |named| named.0)
     }

@@ -16,3 +16,4 @@ pub use crate::site::{At, Labels, Shape, Site};
 pub use crate::unfit::{Arg, Fit, UnfitArg, UnfitReturn};
 pub use crate::value::{Cacheable, Kind, PlainReturn, Probe, Stores, assert_cacheable};
 pub use crate::words::{ask, build, type_name, type_name_of};
+pub use crate::write_behind::{CacheEntry, cache_entry};

@@ -159,6 +159,16 @@ pub(crate) fn finish(mut record: Vec<u8>) -> Bytes {
     Bytes::from(record.into_boxed_slice())
 }
 
+/// The same value under an id that nobody used before, and claimed by nobody.
+pub(crate) fn renewed(record: &[u8]) -> Bytes {
+    let mut out = record.to_vec();
+    let head = claimed(fresh(Kind::Value), Claim::None, Duration::ZERO);
+    if let Some(old) = out.get_mut(..head.len()) {
+        old.copy_from_slice(&head);
+    }
+    Bytes::from(out.into_boxed_slice())
+}
+
 /// A lease, fence or put token: a bare prefix.
 pub(crate) fn token(prefix: Prefix) -> Bytes {
     Bytes::copy_from_slice(&prefix)
@@ -203,6 +213,11 @@ pub(crate) fn has_tags(bytes: &[u8]) -> bool {
 
 fn begins_value(bytes: &[u8]) -> bool {
     bytes.starts_with(&MAGIC) && bytes.get(2..4) == Some(&[FORMAT, Kind::Value as u8])
+}
+
+/// Whether these bytes begin as a record of ours, of whatever kind; plain JSON doesn't.
+pub(crate) fn is_record(bytes: &[u8]) -> bool {
+    bytes.starts_with(&MAGIC)
 }
 
 /// Whether these bytes begin as a record of ours that holds a value.

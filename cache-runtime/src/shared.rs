@@ -1,6 +1,6 @@
 //! What the handles of a cache share: the store, the flights, the books.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -25,6 +25,7 @@ use crate::reads::Reads;
 use crate::record::{self, Found};
 use crate::recovery::{Kept, Target};
 use crate::site::Site;
+use crate::store::queue::Queue;
 use crate::store::{self, Aged, Expiry, Reply, Store, Watched};
 use crate::tagged::Look;
 
@@ -52,6 +53,8 @@ pub(crate) struct Core {
     pub(crate) kept: Arc<Kept>,
     /// Leases of ours that couldn't be released: nobody loads under them.
     pub(crate) orphans: Orphans,
+    /// Queues of writes, by name.
+    queues: Mutex<HashMap<String, Arc<dyn Queue>>>,
     /// Keys that something was said about, so that it is said once.
     warned: Mutex<HashSet<String>>,
 }
@@ -73,6 +76,7 @@ impl Core {
             counters: Counters::new(),
             kept,
             orphans: Orphans::default(),
+            queues: Mutex::default(),
             warned: Mutex::default(),
         }
     }
@@ -96,6 +100,22 @@ impl Core {
             self.store.overdue();
             Err(late())
         })
+    }
+
+    /// The queue of this name: its keys begin with `@writes:{name}`, under the namespace, so they are in one
+    /// slot of a cluster.
+    pub(crate) fn queue(&self, name: &str) -> Arc<dyn Queue> {
+        let mut queues = self.queues.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(queue) = queues.get(name) {
+            return Arc::clone(queue);
+        }
+        let base = match &self.options.namespace {
+            Some(namespace) => format!("{namespace}:@writes:{{{name}}}"),
+            None => format!("@writes:{{{name}}}"),
+        };
+        let queue = self.store.queue(&base);
+        queues.insert(name.to_owned(), Arc::clone(&queue));
+        queue
     }
 
     /// Keeps an invalidation that the store couldn't take; until it can, nothing is read from it.

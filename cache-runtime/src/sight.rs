@@ -56,6 +56,11 @@ impl Ask {
         there.head.identity == self.identity && there.head.version > self.version
     }
 
+    /// The queue of writes that may know better than the function.
+    pub(crate) fn queue(&self) -> Option<&'static str> {
+        self.site?.pending
+    }
+
     /// Whether how long a value has still to live matters to it.
     pub(crate) fn asks_age(&self) -> bool {
         self.site.is_some_and(Site::asks_age)
@@ -105,6 +110,8 @@ pub(crate) enum Origin {
     Plain,
     /// Another caller's load.
     Flight,
+    /// A write that is queued.
+    Queue,
 }
 
 impl Origin {
@@ -113,6 +120,7 @@ impl Origin {
             Self::Store(_) => "store",
             Self::Plain => "plain JSON",
             Self::Flight => "another caller's load",
+            Self::Queue => "a queued write",
         }
     }
 }
@@ -145,7 +153,7 @@ impl Hit {
     pub(crate) fn prefix(&self) -> Option<Prefix> {
         match self.origin {
             Origin::Store(prefix) => Some(prefix),
-            Origin::Plain | Origin::Flight => None,
+            Origin::Plain | Origin::Flight | Origin::Queue => None,
         }
     }
 
@@ -173,6 +181,23 @@ impl Hit {
         match record::read(record) {
             Found::Value(Value { head, payload, .. }) => {
                 Some(Self::fresh(payload, head.flags & record::FLAG_NONE != 0, Origin::Flight))
+            }
+            _ => None,
+        }
+    }
+
+    /// What a queued write has stored, if that is a value of who asks; plain JSON is, if it decodes.
+    pub(crate) fn from_queue(copy: Bytes, ask: &Ask) -> Option<Self> {
+        match record::read(copy) {
+            Found::Value(Value { head, payload, .. })
+                if (head.identity, head.version, head.fingerprint)
+                    == (ask.identity, ask.version, ask.fingerprint) =>
+            {
+                Some(Self::fresh(payload, head.flags & record::FLAG_NONE != 0, Origin::Queue))
+            }
+            Found::Plain(payload) => {
+                let is_none = payload == b"null"[..];
+                Some(Self::fresh(payload, is_none, Origin::Queue))
             }
             _ => None,
         }

@@ -45,6 +45,8 @@ pub struct Site {
     pub(crate) near: Option<Nearby>,
     /// Whether values have tags, and where those come from.
     pub(crate) tags: Option<Labels>,
+    /// The queue of writes that is asked before it runs.
+    pub(crate) pending: Option<&'static str>,
     pub(crate) counters: Counters,
     /// The place of the first caller, which for most functions is that of all.
     place: OnceLock<(&'static str, Place)>,
@@ -67,6 +69,7 @@ impl Site {
             timeout: None,
             near: None,
             tags: None,
+            pending: None,
             counters: Counters::new(),
             place: OnceLock::new(),
             warned: AtomicBool::new(false),
@@ -133,6 +136,13 @@ impl Site {
     #[must_use]
     pub const fn tags(mut self, labels: Labels) -> Self {
         self.tags = Some(labels);
+        self
+    }
+
+    /// The queue of writes that is asked before it runs.
+    #[must_use]
+    pub const fn pending(mut self, queue: &'static str) -> Self {
+        self.pending = Some(queue);
         self
     }
 

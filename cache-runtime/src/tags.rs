@@ -46,7 +46,7 @@ pub(crate) const OF_FUNCTION: char = '\0';
 const MARGIN: Duration = Duration::from_secs(60);
 
 /// The tags that one call's arguments name, and whether its result names more.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Tags {
     texts: Vec<String>,
     /// Of the same tags, in the same order.
@@ -69,6 +69,10 @@ impl Tags {
     /// These and those of a result that is there already, which need no epoch.
     pub(crate) fn with(&self, core: &Core, named: Vec<String>) -> Result<Self, CacheError> {
         Self::new(core, self.texts.iter().cloned().chain(named).collect(), false)
+    }
+
+    pub(crate) fn texts(&self) -> &[String] {
+        &self.texts
     }
 
     pub(crate) fn position(&self, text: &str) -> Option<usize> {

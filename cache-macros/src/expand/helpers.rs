@@ -78,6 +78,7 @@ fn cfgs(item: &FnItem) -> Vec<&syn::Attribute> {
 }
 
 /// One helper to be.
+#[derive(Clone)]
 struct Helper<'a> {
     name: &'a str,
     doc: String,
@@ -151,31 +152,26 @@ fn helpers(p: &TokenStream, site: &Site, item: &FnItem) -> Vec<TokenStream> {
             body: made!(#kind #fit #call #p::cached::<_, #returns>(call, kind).await),
             ..plain()
         },
-        Helper {
-            name: "put_cache",
-            doc: format!(
-                "Stores a value as what `{function}` returns for these arguments; the last put wins."
-            ),
-            errors: Some("If the cache can't be reached, or the value or an argument can't be serialised."),
-            reads: &put_reads,
-            returning: true,
-            extra: made!(value: &impl #p::Stores<#returns>),
-            output: fallible(made!(())),
-            body: made!(#kind #fit #lives #named #put_call #p::put::<_, #returns, _, _>(call, kind, value, #judge).await),
-            ..plain()
-        },
-        Helper {
-            name: "cache_stats",
-            doc: format!("Hits, misses and loads of `{function}` in this process."),
-            errors: None,
-            is_async: false,
-            reads: &nothing,
-            keyed: false,
-            output: made!(#p::Stats),
-            body: made!(#p::stats(#at)),
-            ..plain()
-        },
     ];
+    let put = |way: TokenStream| made!(#kind #fit #lives #named #put_call #p::#way::<_, #returns, _, _>(call, kind, value, #judge));
+    let storing = Helper {
+        reads: &put_reads,
+        returning: true,
+        extra: made!(value: &impl #p::Stores<#returns>),
+        ..plain()
+    };
+    all.extend(storing_helpers(p, &function, storing, put));
+    all.push(Helper {
+        name: "cache_stats",
+        doc: format!("Hits, misses and loads of `{function}` in this process."),
+        errors: None,
+        is_async: false,
+        reads: &nothing,
+        keyed: false,
+        output: made!(#p::Stats),
+        body: made!(#p::stats(#at)),
+        ..plain()
+    });
     let base = has_an_all(site).then(|| key::base(p, site, item));
     if let Some(base) = &base {
         all.push(Helper {
@@ -195,6 +191,39 @@ fn helpers(p: &TokenStream, site: &Site, item: &FnItem) -> Vec<TokenStream> {
     all.extend(targets.helpers(p, &returns, item.receiver().is_some()));
     let helpers = all.into_iter().map(|helper| helper.emit(site, item));
     helpers.chain([refresh(p, site, item)]).collect()
+}
+
+/// Helpers that take a value; `put` makes the call of what the runtime does with it.
+fn storing_helpers<'a>(
+    p: &TokenStream,
+    function: &str,
+    storing: Helper<'a>,
+    put: impl Fn(TokenStream) -> TokenStream,
+) -> [Helper<'a>; 2] {
+    let call = put(made!(put));
+    [
+        Helper {
+            name: "put_cache",
+            doc: format!(
+                "Stores a value as what `{function}` returns for these arguments; the last put wins."
+            ),
+            errors: Some("If the cache can't be reached, or the value or an argument can't be serialised."),
+            output: made!(::core::result::Result<(), #p::CacheError>),
+            body: made!(#call.await),
+            ..storing.clone()
+        },
+        Helper {
+            name: "cache_entry",
+            doc: format!(
+                "A value as what `{function}` returns for these arguments, to be stored together with a write that is queued."
+            ),
+            errors: Some("If the value can't be encoded, or an argument has no place in a key."),
+            is_async: false,
+            output: made!(::core::result::Result<#p::CacheEntry, #p::CacheError>),
+            body: put(made!(cache_entry)),
+            ..storing
+        },
+    ]
 }
 
 /// A glob that begins with a value would fit other people's keys; a function with tags needs none.

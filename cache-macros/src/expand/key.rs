@@ -190,6 +190,9 @@ fn constants(p: &TokenStream, site: &Site, item: &FnItem) -> TokenStream {
         );
         constants.extend(made!(.near(#most)));
     }
+    if let Some(queue) = &site.pending {
+        constants.extend(made!(.pending(#queue)));
+    }
     if let Some(timeout) = &site.timeout {
         let timeout = duration(timeout.time);
         constants.extend(made!(.timeout(#timeout)));

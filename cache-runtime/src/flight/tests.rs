@@ -18,6 +18,7 @@ use crate::cache::Cache;
 use crate::record::{self, Found, Prefix};
 use crate::recovery::Kept;
 use crate::store::joint::{self, Joint, OnEntry, OnTag, Sighted};
+use crate::store::queue::Queue;
 use crate::store::{Aged, Expiry, Keeper, MemoryStore, Reply, Store, Tracked};
 
 /// A store that answers in its own time: one can be cancelled before an operation reached it, and after.
@@ -49,6 +50,10 @@ impl Store for Remote {
 
     fn track(&self, keeper: Arc<dyn Keeper>) {
         self.0.track(keeper);
+    }
+
+    fn queue(&self, base: &str) -> Arc<dyn Queue> {
+        self.0.queue(base)
     }
 
     remotely! {

@@ -4,8 +4,10 @@
 //! and needs no runtime. An entry that doesn't fit is as if it had been evicted at once: it isn't
 //! kept, and neither is what it was to replace.
 
+mod queue;
 mod shard;
 
+use std::collections::HashMap;
 use std::fmt;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -13,8 +15,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use self::queue::MemoryQueue;
 use self::shard::{Shard, Slot};
 use super::joint::{Done, How, Joint, OnEntry, OnTag, Seen, Sighted, is_fence, version_of};
+use super::queue::Queue;
 use super::{ALWAYS, Aged, Expiry, Keeper, Reach, Reply, Store, Tracked, fresh_for};
 use crate::record::{self, Prefix};
 
@@ -24,26 +28,37 @@ const MOST_SHARDS: u64 = 16;
 
 /// The store in this process.
 pub(crate) struct MemoryStore {
+    slots: Slots,
+    queues: Mutex<HashMap<String, Arc<MemoryQueue>>>,
+}
+
+/// What is under all keys, for the store and its queues.
+#[derive(Clone)]
+struct Slots {
     // std mutexes: never held across an await
-    shards: Box<[Mutex<Shard>]>,
+    shards: Arc<[Mutex<Shard>]>,
     seed: RandomState,
+}
+
+impl Slots {
+    fn shard(&self, key: &str) -> MutexGuard<'_, Shard> {
+        let hash = self.seed.hash_one(key) >> 32;
+        let shard = (hash * self.shards.len() as u64) >> 32;
+        #[allow(clippy::cast_possible_truncation)] // below `shards.len()`
+        lock(&self.shards[shard as usize])
+    }
 }
 
 impl MemoryStore {
     /// An empty store that holds at most so many bytes of keys, values and what they cost.
     pub(crate) fn new(bytes: u64) -> Self {
         let shards = (bytes / SHARD_BYTES).clamp(1, MOST_SHARDS);
-        Self {
-            shards: (0..shards).map(|_| Mutex::new(Shard::new(bytes / shards))).collect(),
-            seed: RandomState::new(),
-        }
+        let shards = (0..shards).map(|_| Mutex::new(Shard::new(bytes / shards))).collect();
+        Self { slots: Slots { shards, seed: RandomState::new() }, queues: Mutex::default() }
     }
 
     fn shard(&self, key: &str) -> MutexGuard<'_, Shard> {
-        let hash = self.seed.hash_one(key) >> 32;
-        let shard = (hash * self.shards.len() as u64) >> 32;
-        #[allow(clippy::cast_possible_truncation)] // below `shards.len()`
-        lock(&self.shards[shard as usize])
+        self.slots.shard(key)
     }
 }
 
@@ -84,7 +99,7 @@ fn lock(shard: &Mutex<Shard>) -> MutexGuard<'_, Shard> {
 
 impl fmt::Debug for MemoryStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("MemoryStore").field("shards", &self.shards.len()).finish_non_exhaustive()
+        f.debug_struct("MemoryStore").field("shards", &self.slots.shards.len()).finish_non_exhaustive()
     }
 }
 
@@ -238,7 +253,7 @@ impl Store for MemoryStore {
 
     fn remove_matching<'a>(&'a self, glob: &'a str, reach: Reach) -> Reply<'a, u64> {
         let glob = glob.as_bytes();
-        reply(move || self.shards.iter().map(|shard| lock(shard).remove_matching(glob, reach)).sum())
+        reply(move || self.slots.shards.iter().map(|shard| lock(shard).remove_matching(glob, reach)).sum())
     }
 
     fn get_many<'a>(&'a self, keys: &'a [String]) -> Reply<'a, Vec<Option<Bytes>>> {
@@ -284,6 +299,12 @@ impl Store for MemoryStore {
         })
     }
 
+    fn queue(&self, base: &str) -> Arc<dyn Queue> {
+        let mut queues = self.queues.lock().unwrap_or_else(PoisonError::into_inner);
+        let new = || Arc::new(MemoryQueue::new(base, self.slots.clone()));
+        Arc::<MemoryQueue>::clone(queues.entry(base.to_owned()).or_insert_with(new))
+    }
+
     fn ping(&self) -> Reply<'_, ()> {
         reply(|| ())
     }
@@ -318,7 +339,7 @@ mod tests {
     }
 
     fn weight(store: &MemoryStore) -> u64 {
-        store.shards.iter().map(|shard| lock(shard).weight()).sum()
+        store.slots.shards.iter().map(|shard| lock(shard).weight()).sum()
     }
 
     fn secs(secs: u64) -> Duration {

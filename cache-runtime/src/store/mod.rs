@@ -7,6 +7,7 @@ mod fence;
 mod glob;
 pub(crate) mod joint;
 mod memory;
+pub(crate) mod queue;
 mod redis;
 mod watched;
 
@@ -25,6 +26,7 @@ pub(crate) use redis::{Address, LinkOptions, RedisStore};
 pub(crate) use watched::Watched;
 
 use self::joint::{How, Joint, OnEntry, OnTag, Sighted};
+use self::queue::Queue;
 use crate::error::{CacheError, StoreError};
 use crate::record::{self, Prefix};
 
@@ -200,6 +202,9 @@ pub(crate) trait Store: Debug + Send + Sync + 'static {
     /// How much longer the value is fresh; a lease is no value, and neither is one past its time. And
     /// whether it has tags, which may say otherwise.
     fn expiry<'a>(&'a self, key: &'a str) -> Reply<'a, (Expiry, bool)>;
+
+    /// The queue whose keys begin so, namespace included; the same one for all who ask.
+    fn queue(&self, base: &str) -> Arc<dyn Queue>;
 
     /// Whether the store answers.
     fn ping(&self) -> Reply<'_, ()>;

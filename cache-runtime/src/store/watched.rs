@@ -10,6 +10,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::joint::{How, Joint, OnEntry, OnTag, Sighted};
+use super::queue::Queue;
 use super::{Aged, Connecting, Expiry, Keeper, Reach, Reply, Store, Tracked};
 use crate::near::Near;
 use crate::record::Prefix;
@@ -168,6 +169,10 @@ impl Store for Watched {
 
     fn expiry<'a>(&'a self, key: &'a str) -> Reply<'a, (Expiry, bool)> {
         self.store.expiry(key)
+    }
+
+    fn queue(&self, base: &str) -> Arc<dyn Queue> {
+        self.store.queue(base)
     }
 
     fn ping(&self) -> Reply<'_, ()> {

@@ -82,7 +82,7 @@ pub(super) async fn flush(
         }
     }
     if let Some((script, key, args)) = &script {
-        all.add_command(script.call(key, &slices(args)));
+        all.add_command(script.call(&[key], &slices(args)));
     }
     for tag in tags {
         match tag {
@@ -92,7 +92,7 @@ pub(super) async fn flush(
                 all.add_command(set).cmd("PTTL").arg(key);
             }
             OnTag::Read { key } => drop(all.cmd("GET").arg(key)),
-            OnTag::Keep { key, life } => drop(all.add_command(KEEP.call(key, &[&number(*life)]))),
+            OnTag::Keep { key, life } => drop(all.add_command(KEEP.call(&[key], &[&number(*life)]))),
         }
     }
     let mut replies = link.send_all(&all).await?.into_iter();
@@ -102,7 +102,7 @@ pub(super) async fn flush(
         if let (Err(error), Some((script, key, args))) = (&reply, &script)
             && super::fault::is_unknown_script(error)
         {
-            reply = script.whole(link, key, &slices(args)).await;
+            reply = script.whole(link, &[key], &slices(args)).await;
         }
         done = Some(match (reply, entry) {
             (Err(error), _) => Err(error),
@@ -136,7 +136,7 @@ pub(super) async fn flush(
                 if let Some(Err(error)) = replies.next()
                     && super::fault::is_unknown_script(&error)
                 {
-                    let _ = KEEP.whole(link, key, &[&number(*life)]).await;
+                    let _ = KEEP.whole(link, &[key], &[&number(*life)]).await;
                 }
             }
         }

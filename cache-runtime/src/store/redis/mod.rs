@@ -4,20 +4,25 @@
 //! globs, `fault.rs` what each error means, `address.rs` the URL, `pool.rs` what `get_redis` hands out.
 //! `joint.rs` asks for an entry and its tags in one flush.
 //! `tracking.rs` is the connection that tells what changed, `tracker.rs` makes that one.
+//! `queue.rs` keeps writes for a database.
 
 mod address;
 mod fault;
 mod joint;
 mod link;
 mod pool;
+mod queue;
 mod scan;
 mod script;
 mod supervisor;
+#[cfg(test)]
+mod support;
 mod tracker;
 mod tracking;
 
+use std::collections::HashMap;
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -29,8 +34,10 @@ pub use pool::RedisConnection;
 
 use self::link::Link;
 use self::pool::Pool;
+use self::queue::RedisQueue;
 use self::script::{ADD, EXTEND, RELEASE, STAMP, SWAP, Script};
 use super::joint::{How, Joint, OnEntry, OnTag, Sighted};
+use super::queue::Queue;
 use super::{Aged, Connecting, Expiry, Keeper, Reach, Reply, Store, Tracked, fresh_for};
 use crate::error::StoreError;
 use crate::record::{self, Prefix};
@@ -43,6 +50,8 @@ const STEP: usize = 1000;
 pub(crate) struct RedisStore {
     link: Arc<Link>,
     pool: Pool,
+    /// By what their keys begin with.
+    queues: Mutex<HashMap<String, Arc<RedisQueue>>>,
 }
 
 impl fmt::Debug for RedisStore {
@@ -54,7 +63,15 @@ impl fmt::Debug for RedisStore {
 impl RedisStore {
     /// Connects when it is first asked for something.
     pub(crate) fn new(address: Address, options: LinkOptions, kept: Arc<Kept>) -> Self {
-        Self { pool: Pool::new(&address), link: Arc::new(Link::new(address, options, kept)) }
+        Self {
+            pool: Pool::new(&address),
+            link: Arc::new(Link::new(address, options, kept)),
+            queues: Mutex::default(),
+        }
+    }
+
+    fn queues(&self) -> MutexGuard<'_, HashMap<String, Arc<RedisQueue>>> {
+        self.queues.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn send(&self, command: &Cmd) -> Result<Value, StoreError> {
@@ -67,7 +84,7 @@ impl RedisStore {
     }
 
     async fn flag(&self, script: &Script, key: &str, args: &[&[u8]]) -> Result<bool, StoreError> {
-        let reply = script.run(&self.link, key, args).await?;
+        let reply = script.run(&self.link, &[key], args).await?;
         self.link.expect(matches!(reply, Value::Int(_)).then(|| reply == Value::Int(1)))
     }
 
@@ -115,6 +132,7 @@ impl Drop for RedisStore {
     /// The supervisor would go on for as long as its runtime does.
     fn drop(&mut self) {
         self.link.retire();
+        self.queues().values().for_each(|queue| queue.close());
     }
 }
 
@@ -341,7 +359,7 @@ impl Store for RedisStore {
                 None => self.send(cmd("INCRBY").arg(key).arg(by)).await?,
                 Some(life) => {
                     let (by, life) = (by.to_string(), millis(life).to_string());
-                    ADD.run(&self.link, key, &[by.as_bytes(), life.as_bytes()]).await?
+                    ADD.run(&self.link, &[key], &[by.as_bytes(), life.as_bytes()]).await?
                 }
             };
             self.link.expect(if let Value::Int(sum) = reply { Some(sum) } else { None })
@@ -378,6 +396,11 @@ impl Store for RedisStore {
         })
     }
 
+    fn queue(&self, base: &str) -> Arc<dyn Queue> {
+        let make = || Arc::new(RedisQueue::new(base, Arc::clone(&self.link)));
+        Arc::<RedisQueue>::clone(self.queues().entry(base.to_owned()).or_insert_with(make))
+    }
+
     fn ping(&self) -> Reply<'_, ()> {
         Box::pin(async move {
             let reply = self.ask(&cmd("PING")).await?;
@@ -400,6 +423,7 @@ impl Store for RedisStore {
     fn close(&self) {
         self.link.close();
         self.pool.close();
+        self.queues().values().for_each(|queue| queue.close());
     }
 }
 

@@ -7,6 +7,7 @@ use redis::{Cmd, RedisResult, Value, cmd};
 
 use super::{STEP, count_of};
 use crate::store::Reach;
+use crate::store::queue::is_queue_key;
 
 /// Scans and unlinks over one connection; how many keys there were.
 pub(super) async fn unlink_matching(
@@ -20,8 +21,10 @@ pub(super) async fn unlink_matching(
         let mut scan = cmd("SCAN");
         scan.arg(&cursor[..]).arg("MATCH").arg(glob).arg("COUNT").arg(STEP);
         let (next, keys) = page(query(connection, &scan, patience).await?).ok_or_else(out_of_step)?;
-        // The server's own stars reach as far as they like.
-        let fits = |key: &Vec<u8>| reach == Reach::Any || reach.fits(glob.as_bytes(), key);
+        // The server's own stars reach as far as they like. What a queue holds is no entry: it was
+        // acknowledged, and a kept invalidation may become the glob of a whole namespace.
+        let fits =
+            |key: &Vec<u8>| (reach == Reach::Any || reach.fits(glob.as_bytes(), key)) && !is_queue_key(key);
         let keys: Vec<_> = keys.into_iter().filter(fits).collect();
         for keys in keys.chunks(STEP) {
             let reply = query(connection, cmd("UNLINK").arg(keys), patience).await?;

@@ -1,4 +1,5 @@
-//! Compare-and-set on the prefix of a record. One key each, so any node of a cluster can run them.
+//! Compare-and-set on the prefix of a record. One key each, so any node of a cluster can run them; those
+//! of queues (`queue/scripts.rs`) take more.
 //!
 //! A script is sent by its digest, and whole when the server doesn't know it (after a restart, a
 //! failover or a `SCRIPT FLUSH`).
@@ -14,7 +15,7 @@ use crate::error::StoreError;
 use crate::record::Prefix;
 use crate::store::fence;
 
-/// A script of one key.
+/// A script, which the server keeps once it has seen it.
 pub(super) struct Script {
     code: &'static str,
     digest: OnceLock<String>,
@@ -93,12 +94,12 @@ pub(super) async fn fence(
     life: Option<Duration>,
 ) -> Result<Value, StoreError> {
     let life = life.map(|life| fence::millis(life).to_string()).unwrap_or_default();
-    FENCE.run(link, key, &[&token[..fence::HEAD], &token[fence::HEAD..], life.as_bytes()]).await
+    FENCE.run(link, &[key], &[&token[..fence::HEAD], &token[fence::HEAD..], life.as_bytes()]).await
 }
 
 /// The command that takes a fence away.
 pub(super) fn unfence(key: &str, token: &Prefix) -> Cmd {
-    call("EVAL", FENCE.code, key, &[&token[..fence::HEAD], &token[fence::HEAD..], b""])
+    call("EVAL", FENCE.code, &[key], &[&token[..fence::HEAD], &token[fence::HEAD..], b""])
 }
 
 /// by, life in ms: adds, and gives a life to a key that has none.
@@ -109,37 +110,47 @@ pub(super) static ADD: Script = Script::new(
 );
 
 impl Script {
-    const fn new(code: &'static str) -> Self {
+    pub(super) const fn new(code: &'static str) -> Self {
         Self { code, digest: OnceLock::new() }
     }
 
-    /// Runs it on `key`.
-    pub(super) async fn run(&self, link: &Arc<Link>, key: &str, args: &[&[u8]]) -> Result<Value, StoreError> {
-        match link.send(&self.call(key, args), false).await {
-            Err(error) if fault::is_unknown_script(&error) => self.whole(link, key, args).await,
+    /// Runs it on these keys.
+    pub(super) async fn run(
+        &self,
+        link: &Arc<Link>,
+        keys: &[&str],
+        args: &[&[u8]],
+    ) -> Result<Value, StoreError> {
+        match link.send(&self.call(keys, args), false).await {
+            Err(error) if fault::is_unknown_script(&error) => self.whole(link, keys, args).await,
             answered => answered,
         }
     }
 
     /// The command that runs it, if the server knows it.
-    pub(super) fn call(&self, key: &str, args: &[&[u8]]) -> Cmd {
+    pub(super) fn call(&self, keys: &[&str], args: &[&[u8]]) -> Cmd {
         let digest = self.digest.get_or_init(|| redis::Script::new(self.code).get_hash().to_owned());
-        call("EVALSHA", digest, key, args)
+        call("EVALSHA", digest, keys, args)
+    }
+
+    /// The command that runs it on a server that doesn't know it.
+    pub(super) fn whole_call(&self, keys: &[&str], args: &[&[u8]]) -> Cmd {
+        call("EVAL", self.code, keys, args)
     }
 
     /// Runs it on a server that doesn't know it.
     pub(super) async fn whole(
         &self,
         link: &Arc<Link>,
-        key: &str,
+        keys: &[&str],
         args: &[&[u8]],
     ) -> Result<Value, StoreError> {
-        link.send(&call("EVAL", self.code, key, args), false).await
+        link.send(&self.whole_call(keys, args), false).await
     }
 }
 
-fn call(name: &str, script: &str, key: &str, args: &[&[u8]]) -> Cmd {
+fn call(name: &str, script: &str, keys: &[&str], args: &[&[u8]]) -> Cmd {
     let mut call = cmd(name);
-    call.arg(script).arg(1).arg(key).arg(args);
+    call.arg(script).arg(keys.len()).arg(keys).arg(args);
     call
 }

@@ -17,7 +17,9 @@ const ABSENT: u64 = 3_000;
 
 impl Link {
     /// The connection; while the first one is being made, it is waited for.
-    pub(super) async fn connection(self: &Arc<Self>) -> Result<(MultiplexedConnection, u64), StoreError> {
+    pub(in crate::store::redis) async fn connection(
+        self: &Arc<Self>,
+    ) -> Result<(MultiplexedConnection, u64), StoreError> {
         let mut recruited = false;
         loop {
             let mut changed = pin!(self.changed.notified());

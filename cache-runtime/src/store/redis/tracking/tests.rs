@@ -1,35 +1,16 @@
 //! What real servers do to a tracked connection, and what its keeper hears of it, in which order.
-#![allow(dead_code, unreachable_pub)] // of what all tests share, these take a part
 
 mod beside;
 mod keys;
 mod life;
-#[path = "../../../../../tests/support/link.rs"]
-mod link;
-#[path = "../../../../../tests/support/log.rs"]
-mod log;
-#[path = "../../../../../tests/support/net.rs"]
-mod net;
-#[path = "../../../../../tests/support/process.rs"]
-mod process;
-#[path = "../../../../../tests/support/proxy.rs"]
-mod proxy;
-#[path = "../../../../../tests/support/resp.rs"]
-mod resp;
-#[path = "../../../../../tests/support/seen.rs"]
-mod seen;
-#[path = "../../../../../tests/support/server.rs"]
-mod server;
-#[path = "../../../../../tests/support/tricks.rs"]
-mod tricks;
 
 use std::time::Instant;
-
-use server::{Kind, Server};
 
 use super::*;
 use crate::error::StoreError;
 use crate::recovery::Kept;
+use crate::store::redis::support::server::{Kind, Server};
+use crate::store::redis::support::{log, proxy};
 use crate::store::redis::{Address, RedisStore};
 use crate::store::{Store, Tracked};
 
