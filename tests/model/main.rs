@@ -1,11 +1,12 @@
 //! The protocol, searched through: every order in which things can happen in small worlds, and
-//! everything that can go wrong at every moment (I1, I2, I3, I6, I7, I10, I18).
+//! everything that can go wrong at every moment (I1, I2, I3, I6, I7, I10, I18, I20).
 //!
 //! `store.rs` is the server, `flight.rs` one process' queue, `reader.rs` one call step by step: the
 //! rules of `cache-runtime/src/flight.rs`, `engine.rs` and `lead.rs`, one step for each wait. `claims.rs`
 //! goes on where a value stays readable while it is loaded anew, `ends.rs` is how calls end. `ageing.rs`
 //! is what time does, `faults.rs` what else may happen, `promises.rs` what must hold, and `mutants.rs`
-//! shows that it can fail. Tags, fences and puts have worlds of their own, `tags.rs`, `fences.rs` and `puts.rs`.
+//! shows that it can fail. Tags, fences, puts and write-behind have worlds of their own, `tags.rs`, `fences.rs`,
+//! `puts.rs` and `writes.rs`.
 //!
 //! Time has no measure here: a lease, a claim or a value may end at any moment, a leader may be given up
 //! at any moment, and whatever comes late comes after anything else. So extending a lease, which only
@@ -28,6 +29,7 @@ mod reader;
 mod store;
 mod tags;
 mod world;
+mod writes;
 
 use std::fmt::Debug;
 use std::hash::Hash;
@@ -42,6 +44,7 @@ use puts::Puts;
 use stateright::{Checker, HasDiscoveries, Model};
 use tags::Tags;
 use world::Kind::{self, Call, Refresh};
+use writes::Writes;
 
 fn world(readers: &[(u8, Kind)], writers: usize, faults: u8) -> Protocol {
     let refreshes = readers.iter().any(|(_, kind)| *kind == Refresh);
@@ -76,6 +79,7 @@ impl Searchable for Protocol {}
 impl Searchable for Tags {}
 impl Searchable for Fences {}
 impl Searchable for Puts {}
+impl Searchable for Writes {}
 
 /// Searches all of a world; nothing may break.
 fn holds(name: &str, model: impl Searchable) {

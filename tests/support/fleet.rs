@@ -114,9 +114,15 @@ impl Member {
     /// SIGSTOP, and SIGCONT after this time. The shell does both, so nobody stays frozen when this
     /// process is killed; it has ended when this returns.
     pub fn freeze_for(&self, time: Duration) {
-        let script = format!("kill -STOP $0; sleep {}; kill -CONT $0", time.as_secs_f64());
-        let done = Command::new("sh").args(["-c", &script, &self.child.id().to_string()]).status();
-        assert!(done.expect("there is a shell").success(), "the process to freeze is there");
+        let done = self.freeze(time).thawed();
+        assert!(done.success(), "the process to freeze is there");
+    }
+
+    /// The same, and this returns as it begins.
+    pub fn freeze(&self, time: Duration) -> Frozen {
+        let script = format!("exec 2>/dev/null; kill -STOP $0; sleep {}; kill -CONT $0", time.as_secs_f64());
+        let shell = Command::new("sh").args(["-c", &script, &self.child.id().to_string()]).spawn();
+        Frozen(shell.expect("there is a shell"))
     }
 
     /// Tells it to stop.
@@ -136,6 +142,18 @@ impl Member {
             }
             std::thread::sleep(Duration::from_millis(5));
         }
+    }
+}
+
+/// A process that stands still for a while.
+#[derive(Debug)]
+#[must_use]
+pub struct Frozen(Child);
+
+impl Frozen {
+    /// Waits until it goes on; no success if it was killed meanwhile.
+    pub fn thawed(mut self) -> ExitStatus {
+        self.0.wait().expect("it is ours")
     }
 }
 

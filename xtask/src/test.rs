@@ -7,7 +7,7 @@ use crate::run::{Done, run, say};
 use crate::servers;
 use crate::throwaway::Throwaway;
 
-const EXAMPLES: [&str; 4] = ["quickstart", "user_service", "hot_posts", "transaction"];
+const EXAMPLES: [&str; 5] = ["quickstart", "user_service", "hot_posts", "transaction", "write_behind"];
 
 /// Everything there is. Nothing is skipped: what can't run is an error.
 pub(crate) fn all() -> Done {

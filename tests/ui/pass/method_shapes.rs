@@ -140,6 +140,7 @@ async fn main() -> Result<(), CacheError> {
     assert_eq!(service.by_template_cache_key(1)?, "order:t:1");
     assert!(is_send(service.by_template_clear_cache(1)).await?);
     service.by_template_put_cache(1, &user).await?;
+    let _ = service.by_template_cache_entry(1, &user)?;
     service.by_template_clear_cache_all().await?;
     assert_eq!(service.by_closure(1).await, user);
     assert_eq!(service.by_closure_cache_key(1)?, "t:1");
@@ -162,6 +163,7 @@ async fn main() -> Result<(), CacheError> {
     assert_eq!(Service::without_helpers(1).await, 1);
     assert_eq!(service.with_generics::<_, 5>(1, 2_u32).await, 8);
     Service::with_generics_put_cache::<u32, 5>(1, 2, &9).await?;
+    let _ = Service::with_generics_cache_entry::<u32, 5>(1, 2, &9)?;
     assert_eq!(service.with_generics::<_, 5>(1, 2_u32).await, 9);
 
     let repo = Repo::<u8>(std::marker::PhantomData);

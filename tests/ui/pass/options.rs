@@ -2,7 +2,7 @@
 
 #![deny(warnings)]
 
-use cache_aside::{Cache, CacheError, cache, cache_invalidate};
+use cache_aside::{Cache, CacheEntry, CacheError, cache, cache_invalidate};
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
@@ -98,6 +98,11 @@ fn build(id: &u64, name: &str) -> String {
 #[cache(key_builder = build, skip(db))]
 async fn by_path(id: u64, name: &str, db: &Db) -> u64 {
     id + name.len() as u64 + u64::from(db.0.get())
+}
+
+#[cache(ttl = life(id), tags = ["org:{value.tags.0}"], pending = "user_writes")]
+async fn pending(id: u64) -> Result<User, String> {
+    Ok(user(id))
 }
 
 #[cache(cache = cache, skip(cache))]
@@ -202,6 +207,8 @@ async fn main() -> Result<(), CacheError> {
     assert_eq!(by_block_closure::cache_key("")?, "none");
     assert_eq!(by_path(1, "a", &db).await, 5);
     assert_eq!(by_path::cache_key(1, "b")?, "1:b");
+    assert_eq!(is_send(pending(1)).await, Ok(user(1)));
+    let _: CacheEntry = pending::cache_entry(1, &user(2))?;
     let own = Cache::builder().memory(1 << 20).build()?;
     assert_eq!(is_send(in_a_cache(1, &own)).await, 1);
     assert!(in_a_cache::clear_cache(1, &own).await?);
