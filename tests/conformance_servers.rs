@@ -29,7 +29,7 @@ macro_rules! on {
 }
 
 /// What a service needs to use everything, and no more.
-const RULES: &str = "resetkeys ~* resetchannels -@all +@read +@write +@connection +eval +evalsha";
+const RULES: &str = "resetkeys ~* resetchannels -@all +@read +@write +@connection +eval +evalsha +time";
 
 on! {
     /// Redis, RESP3.

@@ -101,6 +101,12 @@ impl std::fmt::Debug for Builder {
     }
 }
 
+impl From<Settings> for Builder {
+    fn from(settings: Settings) -> Self {
+        Self::default().settings(&settings)
+    }
+}
+
 impl Builder {
     /// The store, namespace and default time to live of these settings.
     pub fn settings(mut self, settings: &Settings) -> Self {

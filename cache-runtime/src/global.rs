@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use tracing::error;
 
+use crate::builder::Builder;
 use crate::cache::Cache;
 use crate::error::CacheError;
 use crate::settings::Settings;
@@ -36,7 +37,8 @@ impl Deref for CacheRef {
     }
 }
 
-/// Connects with these settings, checks that the store answers, and makes the cache the global one.
+/// Connects with these settings, or as a [`Builder`] says, checks that the store answers, and makes the cache the
+/// global one.
 ///
 /// Call it once, early in `main`; without it the first use loads the settings itself.
 ///
@@ -52,8 +54,8 @@ impl Deref for CacheRef {
 /// cache_runtime::init(settings).await.unwrap();
 /// # }
 /// ```
-pub async fn init(settings: Settings) -> Result<(), CacheError> {
-    let cache = Cache::builder().settings(&settings).build()?;
+pub async fn init(cache: impl Into<Builder>) -> Result<(), CacheError> {
+    let cache = cache.into().build()?;
     // The first connection takes longer than any call may: addresses, handshakes.
     cache.core().timed_by(Duration::from_secs(5), cache.core().store.ping()).await?;
     GLOBAL.set(cache).map_err(|_| {
@@ -82,6 +84,11 @@ pub(crate) fn current() -> Result<CacheRef, CacheError> {
         Some(cache) => Ok(CacheRef::Global(cache)),
         None => made_now().map(CacheRef::Global),
     }
+}
+
+/// This cache, if one is given.
+pub(crate) fn or_given(cache: Option<&Cache>) -> Result<CacheRef, CacheError> {
+    cache.map_or_else(current, |cache| Ok(CacheRef::Owned(cache.clone())))
 }
 
 #[cold]

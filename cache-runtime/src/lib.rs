@@ -36,10 +36,12 @@ mod policy;
 #[doc(hidden)]
 pub mod private;
 mod put;
+mod rate_limit;
 mod reads;
 mod record;
 mod recovery;
 mod recursion;
+mod session;
 mod settings;
 mod shared;
 mod sight;
@@ -65,9 +67,11 @@ pub use events::Stats;
 pub use global::{close_redis, get_redis, global, init};
 pub use manager::CacheManager;
 pub use policy::Ttl;
+pub use rate_limit::RateLimiter;
 pub use redis;
+pub use session::{Session, SessionId, SessionStore};
 pub use settings::Settings;
-pub use store::{Expiry, RedisConnection};
+pub use store::{Decision, Expiry, RedisConnection};
 pub use write_behind::{
     CacheEntry, DeadLetter, Draft, Durability, Job, QueueStats, Workers, WriteBehind, WriteBehindBuilder,
 };

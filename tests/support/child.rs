@@ -23,15 +23,20 @@ pub(crate) fn say(text: &str) {
     }
 }
 
-/// Runs this one test again with no settings but these, in this directory; what it said, line by line.
-pub(crate) fn run(test: &str, directory: &Path, vars: &[(&str, &str)]) -> Vec<String> {
-    let mut child = Command::new(std::env::current_exe().unwrap());
-    child.args(["--exact", test, "--nocapture"]).current_dir(directory).env(CHILD, "1");
+/// It has none of our settings: tests must not write into a server that isn't theirs.
+pub(crate) fn take_settings(child: &mut Command) {
     for (name, _) in std::env::vars_os() {
         if name.to_string_lossy().starts_with("REDIS_") || name == "CACHE_NAMESPACE" {
             child.env_remove(name);
         }
     }
+}
+
+/// Runs this one test again with no settings but these, in this directory; what it said, line by line.
+pub(crate) fn run(test: &str, directory: &Path, vars: &[(&str, &str)]) -> Vec<String> {
+    let mut child = Command::new(std::env::current_exe().unwrap());
+    child.args(["--exact", test, "--nocapture"]).current_dir(directory).env(CHILD, "1");
+    take_settings(&mut child);
     let output = child.envs(vars.iter().copied()).output().unwrap();
     let out = String::from_utf8(output.stdout).unwrap();
     assert!(output.status.success(), "{out}\n{}", String::from_utf8_lossy(&output.stderr));

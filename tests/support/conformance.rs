@@ -336,6 +336,17 @@ macro_rules! conformance {
             a_fenced_key_is_loaded_and_not_stored a_fence_stands_until_its_last_writer_is_done
             a_fence_ends_with_its_own_time whatever_stands_there_a_fence_takes_its_place
         }
+        $crate::conformance! { $make, rate_limit:
+            calls_are_counted_until_the_limit after_the_time_that_is_told_a_call_is_allowed
+            what_is_limited_is_not_counted limits_are_told_apart_by_name_or_by_size any_id_will_do
+            odd_limits_are_no_surprise a_limit_may_change_while_calls_count callers_at_once_get_no_more
+            what_is_not_ours_is_an_error_and_stays
+        }
+        $crate::conformance! { $make, session:
+            a_session_is_kept_until_it_is_destroyed another_id_ends_the_one_before users_have_their_own_sessions
+            stores_of_other_names_know_nothing_of_them sessions_end a_user_has_a_hundred_at_most
+            any_user_and_any_data_will_do what_does_not_decode_counts_as_dead ids_that_nobody_was_given_are_dead
+        }
     };
     ($make:path, $room:ident: $($check:ident)*) => { $(
         #[tokio::test]

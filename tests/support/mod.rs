@@ -5,16 +5,19 @@
 pub mod client;
 pub mod conformance;
 pub mod db;
+pub mod example;
 pub mod fences;
 pub mod fleet;
 mod link;
 mod net;
 mod process;
 pub mod proxy;
+pub mod rate_limit;
 pub mod resp;
 pub mod script;
 pub mod seen;
 pub mod server;
+pub mod session;
 mod tricks;
 
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};

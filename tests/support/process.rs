@@ -20,7 +20,7 @@ pub enum Kind {
 
 impl Kind {
     /// The program, by environment (`cargo xtask test` sets it), then where xtask puts it, then `PATH`.
-    pub(super) fn program(self) -> PathBuf {
+    pub fn program(self) -> PathBuf {
         let (variable, name) = match self {
             Self::Redis => ("CACHE_ASIDE_REDIS_SERVER", "redis-server"),
             Self::Valkey => ("CACHE_ASIDE_VALKEY_SERVER", "valkey-server"),

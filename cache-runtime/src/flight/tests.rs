@@ -19,6 +19,7 @@ use crate::record::{self, Found, Prefix};
 use crate::recovery::Kept;
 use crate::store::joint::{self, Joint, OnEntry, OnTag, Sighted};
 use crate::store::queue::Queue;
+use crate::store::sessions;
 use crate::store::{Aged, Expiry, Keeper, MemoryStore, Reply, Store, Tracked};
 
 /// A store that answers in its own time: one can be cancelled before an operation reached it, and after.
@@ -77,6 +78,8 @@ impl Store for Remote {
         get_many_aged(keys: &'a [String]) -> Vec<Option<Aged>>;
         set_many(pairs: Vec<(String, Bytes)>, life: Option<Duration>) -> ();
         increment(key: &'a str, by: i64, life: Option<Duration>) -> i64;
+        sessions(key: &'a str, act: sessions::Act, lives: sessions::Lives) -> Vec<sessions::Found>;
+        admit(key: &'a str, limit: crate::store::Limit) -> crate::store::Decision;
         expire(key: &'a str, life: Option<Duration>) -> bool;
         expiry(key: &'a str) -> (Expiry, bool);
         ping() -> ();

@@ -19,7 +19,8 @@ use self::queue::MemoryQueue;
 use self::shard::{Shard, Slot};
 use super::joint::{Done, How, Joint, OnEntry, OnTag, Seen, Sighted, is_fence, version_of};
 use super::queue::Queue;
-use super::{ALWAYS, Aged, Expiry, Keeper, Reach, Reply, Store, Tracked, fresh_for};
+use super::sessions::{Act, Found, Lives};
+use super::{ALWAYS, Aged, Decision, Expiry, Keeper, Limit, Reach, Reply, Store, Tracked, fresh_for};
 use crate::record::{self, Prefix};
 
 /// Small shards couldn't hold large values: a quarter of the smallest store we recommend (64 MiB).
@@ -280,6 +281,14 @@ impl Store for MemoryStore {
 
     fn increment<'a>(&'a self, key: &'a str, by: i64, life: Option<Duration>) -> Reply<'a, i64> {
         Box::pin(async move { self.shard(key).increment(key, by, life) })
+    }
+
+    fn admit<'a>(&'a self, key: &'a str, limit: Limit) -> Reply<'a, Decision> {
+        Box::pin(async move { self.shard(key).admit(key, limit) })
+    }
+
+    fn sessions<'a>(&'a self, key: &'a str, act: Act, lives: Lives) -> Reply<'a, Vec<Found>> {
+        Box::pin(async move { self.shard(key).sessions(key, act, lives) })
     }
 
     fn expire<'a>(&'a self, key: &'a str, life: Option<Duration>) -> Reply<'a, bool> {

@@ -9,7 +9,9 @@ pub(crate) mod joint;
 mod memory;
 pub(crate) mod queue;
 mod redis;
+pub(crate) mod sessions;
 mod watched;
+mod window;
 
 use std::fmt::Debug;
 use std::future::Future;
@@ -24,9 +26,12 @@ pub(crate) use memory::MemoryStore;
 pub use redis::RedisConnection;
 pub(crate) use redis::{Address, LinkOptions, RedisStore};
 pub(crate) use watched::Watched;
+pub use window::Decision;
+pub(crate) use window::Limit;
 
 use self::joint::{How, Joint, OnEntry, OnTag, Sighted};
 use self::queue::Queue;
+use self::sessions::{Act, Found, Lives};
 use crate::error::{CacheError, StoreError};
 use crate::record::{self, Prefix};
 
@@ -195,6 +200,14 @@ pub(crate) trait Store: Debug + Send + Sync + 'static {
     /// Adds to the decimal integer under `key` (absent counts as 0) and gives the sum. `life` is
     /// given to the key only when this call made it, or when it has none.
     fn increment<'a>(&'a self, key: &'a str, by: i64, life: Option<Duration>) -> Reply<'a, i64>;
+
+    /// Counts one more call under `key`, by the store's clock, if the limit allows it; then the key lives
+    /// for a window from now on. A call beyond the limit changes nothing.
+    fn admit<'a>(&'a self, key: &'a str, limit: Limit) -> Reply<'a, Decision>;
+
+    /// What is asked of the sessions under `key`, by the store's clock: those that were there. Who deletes
+    /// the key ends them all.
+    fn sessions<'a>(&'a self, key: &'a str, act: Act, lives: Lives) -> Reply<'a, Vec<Found>>;
 
     /// Gives the key this life; none: it never expires. False if there is no such key.
     fn expire<'a>(&'a self, key: &'a str, life: Option<Duration>) -> Reply<'a, bool>;

@@ -11,7 +11,8 @@ use bytes::Bytes;
 
 use super::joint::{How, Joint, OnEntry, OnTag, Sighted};
 use super::queue::Queue;
-use super::{Aged, Connecting, Expiry, Keeper, Reach, Reply, Store, Tracked};
+use super::sessions::{Act, Found, Lives};
+use super::{Aged, Connecting, Decision, Expiry, Keeper, Limit, Reach, Reply, Store, Tracked};
 use crate::near::Near;
 use crate::record::Prefix;
 
@@ -161,6 +162,14 @@ impl Store for Watched {
 
     fn increment<'a>(&'a self, key: &'a str, by: i64, life: Option<Duration>) -> Reply<'a, i64> {
         self.change_one(key, self.store.increment(key, by, life))
+    }
+
+    fn admit<'a>(&'a self, key: &'a str, limit: Limit) -> Reply<'a, Decision> {
+        self.change_one(key, self.store.admit(key, limit))
+    }
+
+    fn sessions<'a>(&'a self, key: &'a str, act: Act, lives: Lives) -> Reply<'a, Vec<Found>> {
+        self.change_one(key, self.store.sessions(key, act, lives))
     }
 
     fn expire<'a>(&'a self, key: &'a str, life: Option<Duration>) -> Reply<'a, bool> {

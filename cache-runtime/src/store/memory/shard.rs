@@ -10,7 +10,8 @@ use tokio::time::Instant;
 
 use crate::error::StoreError;
 use crate::record::Prefix;
-use crate::store::{Reach, fence};
+use crate::store::sessions::{self, Act, Found, Lives};
+use crate::store::{Decision, Limit, Reach, fence, window};
 
 /// What an entry costs beyond its key and value: the slot, the index, two allocations.
 const OVERHEAD: u64 = 160;
@@ -20,6 +21,7 @@ pub(super) struct Shard {
     slots: Cache<Box<str>, Slot, Weight>,
     /// No slot is over before this. May be too early: slots go and lives get longer.
     due: Option<Instant>,
+    made: Instant,
     /// Writes since the last look for slots that are over.
     writes: usize,
 }
@@ -72,6 +74,7 @@ impl Shard {
                 DefaultLifecycle::default(),
             ),
             due: None,
+            made: Instant::now(),
             writes: 0,
         }
     }
@@ -152,6 +155,34 @@ impl Shard {
             false
         });
         count.get()
+    }
+
+    /// One more call, if the limit allows it.
+    pub(super) fn admit(&mut self, key: &str, limit: Limit) -> Result<Decision, StoreError> {
+        let there = self.live(key);
+        let log = there.as_ref().map_or(&[][..], |slot| &slot.value);
+        let (decision, log) = window::admit(log, self.micros(), limit)?;
+        if let Some(log) = log {
+            self.put(key, Slot::new(log.into(), Some(limit.life())));
+        }
+        Ok(decision)
+    }
+
+    /// What is asked of the sessions of a user.
+    pub(super) fn sessions(&mut self, key: &str, act: Act, lives: Lives) -> Result<Vec<Found>, StoreError> {
+        let there = self.live(key).map(|slot| slot.value);
+        let (found, after) = sessions::act(there, self.micros() / 1000, act, lives)?;
+        match after {
+            Some((bytes, life)) => self.put(key, Slot::new(bytes, Some(life))),
+            None => drop(self.slots.remove(key)),
+        }
+        Ok(found)
+    }
+
+    /// A clock that begins later than any time is long that is looked back.
+    fn micros(&self) -> u64 {
+        const BEGIN: u64 = 1 << 52;
+        BEGIN + u64::try_from(self.made.elapsed().as_micros()).unwrap_or(0)
     }
 
     pub(super) fn increment(

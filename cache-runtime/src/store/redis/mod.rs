@@ -2,7 +2,7 @@
 //!
 //! `link.rs` holds the connection, `supervisor.rs` makes it, `script.rs` is the compare-and-set, `scan.rs`
 //! globs, `fault.rs` what each error means, `address.rs` the URL, `pool.rs` what `get_redis` hands out.
-//! `joint.rs` asks for an entry and its tags in one flush.
+//! `sessions.rs` keeps the sessions of a user. `joint.rs` asks for an entry and its tags in one flush.
 //! `tracking.rs` is the connection that tells what changed, `tracker.rs` makes that one.
 //! `queue.rs` keeps writes for a database.
 
@@ -14,6 +14,7 @@ mod pool;
 mod queue;
 mod scan;
 mod script;
+mod sessions;
 mod supervisor;
 #[cfg(test)]
 mod support;
@@ -38,7 +39,8 @@ use self::queue::RedisQueue;
 use self::script::{ADD, EXTEND, RELEASE, STAMP, SWAP, Script};
 use super::joint::{How, Joint, OnEntry, OnTag, Sighted};
 use super::queue::Queue;
-use super::{Aged, Connecting, Expiry, Keeper, Reach, Reply, Store, Tracked, fresh_for};
+use super::sessions::{Act, Found, Lives};
+use super::{Aged, Connecting, Decision, Expiry, Keeper, Limit, Reach, Reply, Store, Tracked, fresh_for};
 use crate::error::StoreError;
 use crate::record::{self, Prefix};
 use crate::recovery::Kept;
@@ -364,6 +366,14 @@ impl Store for RedisStore {
             };
             self.link.expect(if let Value::Int(sum) = reply { Some(sum) } else { None })
         })
+    }
+
+    fn admit<'a>(&'a self, key: &'a str, limit: Limit) -> Reply<'a, Decision> {
+        Box::pin(async move { script::admit(&self.link, key, limit).await })
+    }
+
+    fn sessions<'a>(&'a self, key: &'a str, act: Act, lives: Lives) -> Reply<'a, Vec<Found>> {
+        Box::pin(async move { sessions::act(&self.link, key, &act, lives).await })
     }
 
     fn expire<'a>(&'a self, key: &'a str, life: Option<Duration>) -> Reply<'a, bool> {

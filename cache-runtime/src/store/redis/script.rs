@@ -13,7 +13,7 @@ use super::fault;
 use super::link::Link;
 use crate::error::StoreError;
 use crate::record::Prefix;
-use crate::store::fence;
+use crate::store::{Decision, Limit, fence, window};
 
 /// A script, which the server keeps once it has seen it.
 pub(super) struct Script {
@@ -108,6 +108,65 @@ pub(super) static ADD: Script = Script::new(
      if redis.call('PTTL', KEYS[1]) == -1 then redis.call('PEXPIRE', KEYS[1], ARGV[2]) end
      return sum",
 );
+
+/// max, window, grain, window in ms: one more call within the window, or none, as `store/window.rs` says.
+/// Gives whether it is allowed, how many more would be, and a time.
+static ADMIT: Script = Script::new(
+    "local max, window, grain = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
+     local time = redis.call('TIME')
+     local now = time[1] * 1000000 + time[2]
+     local log = redis.call('GET', KEYS[1]) or '0000000000'
+     local function batch(at)
+         return tonumber(string.sub(log, at, at + 15)), tonumber(string.sub(log, at + 16, at + 25))
+     end
+     local total, at = tonumber(string.sub(log, 1, 10)), 11
+     if not total or #log % 26 ~= 10 then return redis.error_reply(ARGV[5]) end
+     while at < #log do
+         local last, count = batch(at)
+         if not last or not count then return redis.error_reply(ARGV[5]) end
+         if last + window > now then break end
+         total, at = total - count, at + 26
+     end
+     log = string.sub(log, at)
+     local newest, count = batch(#log - 25)
+     if newest and newest > now then
+         newest, count, log = now, total, string.format('%016.0f%010.0f', now, total)
+     end
+     if total >= max then
+         local beyond, at = total - max, 1
+         local last, count = batch(at)
+         while count <= beyond do
+             beyond, at = beyond - count, at + 26
+             last, count = batch(at)
+         end
+         return {0, 0, last + window - now}
+     end
+     if newest and math.floor(newest / grain) == math.floor(now / grain) then
+         log = string.sub(log, 1, -27)
+     else
+         count = 0
+     end
+     log = log .. string.format('%016.0f%010.0f', now, count + 1)
+     redis.call('SET', KEYS[1], string.format('%010.0f', total + 1) .. log, 'PX', ARGV[4])
+     return {1, max - total - 1, batch(1) + window - now}",
+);
+
+/// One more call, if the limit allows it.
+pub(super) async fn admit(link: &Arc<Link>, key: &str, limit: Limit) -> Result<Decision, StoreError> {
+    let Limit { max, window, grain } = limit;
+    let args = [max.into(), window, grain, fence::millis(limit.life())].map(|number| number.to_string());
+    let [max, window, grain, life] = args.each_ref().map(String::as_bytes);
+    let reply = ADMIT.run(link, &[key], &[max, window, grain, life, window::FOREIGN.as_bytes()]).await?;
+    let decision = |parts: &[Value]| {
+        let [Value::Int(is_allowed), Value::Int(remaining), Value::Int(time)] = parts else { return None };
+        let time = Duration::from_micros(u64::try_from(*time).ok()?);
+        Some(match is_allowed {
+            0 => Decision::Limited { retry_after: time },
+            _ => Decision::Allowed { remaining: u32::try_from(*remaining).ok()?, reset_after: time },
+        })
+    };
+    link.expect(if let Value::Array(parts) = reply { decision(&parts) } else { None })
+}
 
 impl Script {
     pub(super) const fn new(code: &'static str) -> Self {
