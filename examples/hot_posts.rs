@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use cache_aside::{Expiry, Settings, cache, cache_invalidate};
+use cache_aside::{Builder, Expiry, Settings, cache, cache_invalidate};
 use rusqlite::Connection;
 use serde::{Deserialize, Serialize};
 use tokio::task::JoinSet;
@@ -57,7 +57,8 @@ async fn like(db: &Db, id: i64) -> Result<(), Box<dyn Error>> {
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
     const READERS: usize = 500;
-    cache_aside::init(Settings::load()?).await?;
+    // Patient, so that the counts are right however slow the server is.
+    cache_aside::init(Builder::from(Settings::load()?).store_budget(Duration::from_secs(10))).await?;
     hot_posts::clear_cache_all().await?; // a server may remember the last run
     let db = Db::with_posts()?;
 

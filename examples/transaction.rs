@@ -3,8 +3,9 @@
 #![allow(clippy::print_stdout, reason = "it shows what happens")]
 
 use std::error::Error;
+use std::time::Duration;
 
-use cache_aside::{Settings, cache, cache_invalidate, deferred};
+use cache_aside::{Builder, Settings, cache, cache_invalidate, deferred};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteExecutor, SqliteJournalMode, SqlitePool};
 use sqlx::{SqliteConnection, query, query_scalar, raw_sql};
 
@@ -52,7 +53,8 @@ async fn transfer(pool: &SqlitePool, from: i64, to: i64, amount: i64) -> Result<
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
-    cache_aside::init(Settings::load()?).await?;
+    // Patient, so that the counts are right however slow the server is.
+    cache_aside::init(Builder::from(Settings::load()?).store_budget(Duration::from_secs(10))).await?;
     cache_aside::global()?.delete_pattern("transaction:*").await?; // a server may remember the last run
     let file = std::env::temp_dir().join(format!("cache-aside-transaction-{}.db", std::process::id()));
     let pool = open(&file).await?;

@@ -6,8 +6,9 @@
 use std::error::Error;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
-use cache_aside::{Settings, cache, cache_invalidate};
+use cache_aside::{Builder, Settings, cache, cache_invalidate};
 use rusqlite::{Connection, OptionalExtension, Row};
 use serde::{Deserialize, Serialize};
 
@@ -56,7 +57,8 @@ fn user(row: &Row<'_>) -> rusqlite::Result<User> {
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
-    cache_aside::init(Settings::load()?).await?;
+    // Patient, so that the counts are right however slow the server is.
+    cache_aside::init(Builder::from(Settings::load()?).store_budget(Duration::from_secs(10))).await?;
     cache_aside::global()?.delete_pattern("user_service:*").await?; // a server may remember the last run
     let db = Db::with_ten_users()?;
 

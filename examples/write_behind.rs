@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use cache_aside::{Job, Settings, WriteBehind, cache};
+use cache_aside::{Builder, Job, Settings, WriteBehind, cache};
 use rusqlite::{Connection, OptionalExtension};
 use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
@@ -49,7 +49,7 @@ async fn apply_rename(job: Job<Profile>, db: Db) -> Result<(), DbError> {
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
     const RENAMES: i64 = 40;
-    cache_aside::init(Settings::load()?).await?;
+    cache_aside::init(Builder::from(Settings::load()?).store_budget(Duration::from_secs(10))).await?;
     cache_aside::global()?.delete_pattern("write_behind:*").await?; // a server may remember the last run
     let db = Db::with_profiles(1..=RENAMES)?;
     let writes = WriteBehind::queue("write_behind_profiles")

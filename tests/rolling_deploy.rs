@@ -10,37 +10,21 @@ mod support;
 #[path = "rolling/world.rs"]
 mod world;
 
-use std::env;
-use std::ffi::OsStr;
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use std::sync::{Arc, OnceLock};
 
-use support::secs;
 use support::server::Server;
+use support::{example, secs};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdin, ChildStdout};
 use tokio::sync::Mutex;
 use tokio::time::timeout;
 use world::World;
 
-/// Builds the example: `cargo test --test rolling_deploy` alone doesn't.
 fn old_program() -> &'static PathBuf {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
-    BUILT.get_or_init(|| {
-        let this = env::current_exe().unwrap(); // in <target>/<profile>/deps
-        let folder = this.ancestors().nth(2).unwrap();
-        let profile = match folder.file_name().and_then(OsStr::to_str) {
-            Some("debug") => "dev",
-            Some(other) => other,
-            None => unreachable!("{}", this.display()),
-        };
-        let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-        cargo.args(["build", "--quiet", "--example", "rolling_deploy", "--profile", profile, "--target-dir"]);
-        cargo.arg(folder.parent().unwrap()).current_dir(env!("CARGO_MANIFEST_DIR"));
-        assert!(cargo.status().unwrap().success(), "the old program doesn't compile");
-        folder.join("examples/rolling_deploy")
-    })
+    BUILT.get_or_init(|| example::built(&["--example", "rolling_deploy"]).join("rolling_deploy"))
 }
 
 /// A running program.
