@@ -308,6 +308,45 @@ async fn what_is_synced_is_there_when_the_server_was_killed() {
     assert_eq!(sent, applied);
 }
 
+/// Workers that are dropped say nothing to anybody, and leave no connection that waits for writes.
+#[tokio::test]
+async fn workers_that_are_dropped_leave_no_connection() {
+    for kind in BOTH {
+        let server = Server::of(kind).start();
+        let cache = over(&server);
+        let writes = queue(&cache).build().unwrap();
+        let waiting = || server.command(&["CLIENT", "LIST"]).contains("cmd=xread");
+        for _ in 0..3 {
+            let worker = Worker::start(&writes, &Rows::default());
+            until("it waits", async || waiting()).await;
+            worker.ended.abort();
+            assert!(worker.ended.await.unwrap_err().is_cancelled());
+            until("it is gone", async || !waiting()).await;
+        }
+    }
+}
+
+/// Many wait for a disk that is slow: the server answers others all the same, and the cache isn't dark for it.
+#[tokio::test]
+async fn a_slow_disk_is_no_fault_of_the_server() {
+    // It doesn't say when a system without haste has written.
+    let server = Server::valkey().config("appendonly", "yes").config("appendfsync", "no").start();
+    let cache = Cache::builder().redis(server.url()).store_budget(ms(300)).build().unwrap();
+    cache.set("before", &1, secs(60)).await.unwrap();
+    let writes = queue(&cache).durability(Durability::Fsync).patience(ms(300)).build().unwrap();
+    let mut senders = JoinSet::new();
+    for number in 0..20_u64 {
+        let writes = writes.clone();
+        senders.spawn(async move { writes.send("set", number, &number).await });
+    }
+    for sent in senders.join_all().await {
+        assert!(matches!(sent, Err(CacheError::Timeout(_))), "{sent:?}");
+    }
+    for _ in 0..20 {
+        assert_eq!(cache.get::<u8>("before").await.unwrap(), Some(1));
+    }
+}
+
 /// Somebody empties the server under a running worker: what was queued is lost with everything else, and what
 /// is sent from then on isn't, with numbers that the database doesn't refuse.
 #[tokio::test]

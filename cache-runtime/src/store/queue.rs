@@ -177,11 +177,15 @@ pub(crate) trait Queue: Debug + Send + Sync + 'static {
     /// The worker goes: its shards are free at once.
     fn leave<'a>(&'a self, worker: &'a str) -> Reply<'a, ()>;
 
+    /// The worker went without a word: what is kept for it here, a connection say, isn't needed. Nothing is sent.
+    fn forget(&self, _worker: &str) {}
+
     /// What workers before this one were handed and haven't settled, in its order; none of it counts as
     /// handed over once more. To be asked before the first [`read`](Self::read).
     fn recover<'a>(&'a self, worker: &'a str, term: Term) -> Reply<'a, Option<Vec<Delivery>>>;
 
-    /// The next writes, at most so many; none if there are none.
+    /// The next writes, at most so many, and fewer where they are large; none if there are none. Nothing may be
+    /// read that wasn't recovered before: it may answer `None` then.
     fn read<'a>(&'a self, worker: &'a str, term: Term, most: usize) -> Reply<'a, Option<Vec<Delivery>>>;
 
     /// Counts another delivery of a write that was recovered or has failed: to be called before it is tried

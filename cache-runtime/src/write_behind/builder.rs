@@ -13,6 +13,8 @@ use crate::store::queue::Limits;
 
 const MOST_SHARDS: u32 = 64;
 const LONGEST_NAME: usize = 64;
+/// The longest time that is waited for anything: what is longer means for ever, and no clock can add it.
+pub(super) const LONGEST: Duration = Duration::from_secs(365 * 86_400);
 
 /// When a write counts as queued.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -166,7 +168,7 @@ impl WriteBehindBuilder {
     /// [`CacheError::Settings`] says which value can't be used and what it should look like; or that there is
     /// no cache, as [`global`](crate::global()).
     pub fn build(self) -> Result<WriteBehind, CacheError> {
-        let Self { name, cache, options } = self;
+        let Self { name, cache, mut options } = self;
         let fits = |c: char| c.is_ascii_alphanumeric() || "_.-".contains(c);
         if name.is_empty() || name.len() > LONGEST_NAME || !name.chars().all(fits) {
             return Err(CacheError::Settings(format!(
@@ -200,6 +202,10 @@ impl WriteBehindBuilder {
             return Err(CacheError::Settings(format!(
                 "`{option}` is below a millisecond; write a longer time"
             )));
+        }
+        let Options { backoff, attempt_timeout, patience, drain, .. } = &mut options;
+        for time in [&mut backoff.0, &mut backoff.1, attempt_timeout, patience, drain] {
+            *time = LONGEST.min(*time);
         }
         let cache = cache.map_or_else(global, Ok)?;
         let queue = cache.core().queue(&name);

@@ -12,6 +12,7 @@ use std::time::Duration;
 use tokio::sync::RwLock;
 use tokio::time::timeout;
 
+use super::builder::LONGEST;
 use super::send::Shared;
 use crate::error::StoreError;
 use crate::store::Reply;
@@ -19,6 +20,9 @@ use crate::store::queue::{Delivery, Queue, Term};
 
 /// The longest cause that is kept, in bytes.
 const LONGEST_CAUSE: usize = 1024;
+
+/// For what may take many round trips.
+const AT_LENGTH: Duration = Duration::from_secs(10);
 
 /// What a handler is to those who don't know its payload. The time is the age of the write.
 pub(super) type Handler<S> = dyn Fn(&Delivery, Duration, S) -> Running + Send + Sync;
@@ -56,14 +60,22 @@ impl<S: Clone + Send + Sync + 'static> Crew<S> {
     }
 
     pub(super) fn lease(&self) -> Duration {
-        self.shared.core().options.lease
+        self.shared.core().options.lease.min(LONGEST)
     }
 
     /// An operation of the queue. Nobody waits for it, and it may be a large one; but it is of no use after the
     /// lease.
     pub(super) async fn timed<T>(&self, operation: Reply<'_, T>) -> Result<T, StoreError> {
-        let most = self.shared.core().options.budget.max(self.lease() / 3);
-        self.shared.in_time(most, operation).await
+        self.shared.in_time(self.usual(), operation).await
+    }
+
+    fn usual(&self) -> Duration {
+        self.shared.core().options.budget.max(self.lease() / 3)
+    }
+
+    /// One that may take many round trips, while the lease is prolonged.
+    pub(super) async fn at_length<T>(&self, operation: Reply<'_, T>) -> Result<T, StoreError> {
+        self.shared.in_time(self.usual().max(AT_LENGTH), operation).await
     }
 
     /// Settles these, and gives them back.

@@ -63,6 +63,12 @@ pub(super) struct Roster<S> {
     is_dark: bool,
 }
 
+impl<S> Drop for Roster<S> {
+    fn drop(&mut self) {
+        self.crew.shared.queue.forget(&self.crew.name);
+    }
+}
+
 impl<S: Clone + Send + Sync + 'static> Roster<S> {
     pub(super) fn new(crew: Arc<Crew<S>>) -> Self {
         let now = Instant::now();

@@ -19,13 +19,16 @@ use tokio::time::{Instant, Sleep, sleep, timeout_at};
 use tracing::{debug, error, warn};
 
 use super::crew::{Crew, Failure};
-use super::window::{Next, WINDOW, Window};
+use super::window::{Next, Window};
 use crate::error::StoreError;
 use crate::store::Reply;
 use crate::store::queue::{Buried, Delivery, Term};
 
 /// The first and the longest pause after the store couldn't be asked.
 const FAULT_PAUSE: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
+
+/// How many may be applied and wait for being settled. Behind so many nothing is tried.
+const MOST_DONE: usize = 1024;
 
 /// What a worker tells the tasks of its shards.
 #[derive(Debug, Clone, Copy)]
@@ -111,7 +114,8 @@ impl<S: Clone + Send + Sync + 'static> Task<S> {
 
     async fn work(&mut self) -> Result<Stop, Stop> {
         let (crew, term) = (Arc::clone(&self.crew), self.term);
-        let recovered = self.insist(|| crew.queue().recover(&crew.name, term)).await?;
+        let recover = || -> Reply<'_, _> { Box::pin(crew.at_length(crew.queue().recover(&crew.name, term))) };
+        let recovered = self.insist_on(recover).await?;
         self.window.recover(recovered.ok_or(Stop::Lost)?);
         // Whether more may have come while something was tried.
         let mut has_tried = false;
@@ -130,14 +134,16 @@ impl<S: Clone + Send + Sync + 'static> Task<S> {
                 (self.arrivals, self.unread) = (orders.arrivals, true);
             }
             let next = self.window.next(Instant::now());
-            let is_low = self.window.len() <= WINDOW / 2 || matches!(next, Next::Wait(_));
-            if self.unread && is_low && self.window.room() > 0 {
+            // What is parked may be as large as it likes: it doesn't hold up others.
+            let is_wanted = || matches!(next, Next::Wait(_)) || self.window.is_low();
+            if self.unread && self.window.room() > 0 && is_wanted() {
                 self.read().await?;
                 continue;
             }
             match next {
                 // After its lease another worker may have begun.
                 Next::Try(_) | Next::Bury(_) if Instant::now() >= orders.until => self.hear(None).await,
+                Next::Try(_) if self.done.len() >= MOST_DONE => self.catch_up().await,
                 Next::Try(run) => {
                     has_tried = true;
                     self.attempt(&run).await?;
@@ -185,6 +191,20 @@ impl<S: Clone + Send + Sync + 'static> Task<S> {
         }
     }
 
+    /// Waits until what is done is on its way to the store, or for other orders.
+    async fn catch_up(&mut self) {
+        let mut orders = self.orders.clone();
+        let mut changed = pin!(orders.changed());
+        poll_fn(|cx| {
+            self.settle(cx);
+            if self.is_lost || self.done.len() < MOST_DONE {
+                return Poll::Ready(());
+            }
+            changed.as_mut().poll(cx).map(drop)
+        })
+        .await;
+    }
+
     /// Tries the last of the run.
     async fn attempt(&mut self, run: &[usize]) -> Result<(), Stop> {
         let (crew, term) = (Arc::clone(&self.crew), self.term);
@@ -216,7 +236,7 @@ impl<S: Clone + Send + Sync + 'static> Task<S> {
         match ended {
             Ok(()) => {
                 debug!(target: "cache_aside", queue, kind, seq, attempt, coalesced = run.len() - 1, "written");
-                self.done.extend(self.window.take(run));
+                self.done.extend(self.window.done(run));
             }
             Err(Failure::Payload(cause)) => self.window.doom(at, cause),
             Err(Failure::Handler(cause)) => {
@@ -245,7 +265,7 @@ impl<S: Clone + Send + Sync + 'static> Task<S> {
         match buried? {
             Buried::Done => {
                 error!(target: "cache_aside", queue, kind, seq, attempts, "a write is given up: `dead_letters` has its cause");
-                self.window.take(&[at]);
+                self.window.buried(at);
             }
             Buried::Full => {
                 if !self.has_said_full {
@@ -261,10 +281,18 @@ impl<S: Clone + Send + Sync + 'static> Task<S> {
     }
 
     /// Asks the store until it answers.
-    async fn insist<'q, T>(&mut self, ask: impl Fn() -> Reply<'q, T>) -> Result<T, Stop> {
+    async fn insist<'q, T: Send + 'q>(&mut self, ask: impl Fn() -> Reply<'q, T>) -> Result<T, Stop> {
+        let crew = Arc::clone(&self.crew);
+        self.insist_on(|| crew.timed(ask())).await
+    }
+
+    /// The same, with a time that it takes.
+    async fn insist_on<T, F>(&mut self, ask: impl Fn() -> F) -> Result<T, Stop>
+    where
+        F: Future<Output = Result<T, StoreError>>,
+    {
         loop {
-            let crew = Arc::clone(&self.crew);
-            match self.drive(crew.timed(ask())).await {
+            match self.drive(ask()).await {
                 Ok(answer) => {
                     self.faults = 0;
                     return Ok(answer);
@@ -344,7 +372,8 @@ impl<S: Clone + Send + Sync + 'static> Task<S> {
         }
     }
 
-    /// Settles all that is done, as long as the shard is its own; false if it couldn't.
+    /// Settles all that is done, as long as the shard is its own, and to the end of its lease when it is to end; false
+    /// if it couldn't.
     async fn flush(&mut self) -> bool {
         loop {
             let until = self.orders.borrow().until;
@@ -356,8 +385,9 @@ impl<S: Clone + Send + Sync + 'static> Task<S> {
             if timeout_at(until, settled).await.is_ok() {
                 return !self.is_lost;
             }
-            // It may have been prolonged meanwhile.
-            if self.orders.borrow().until <= until {
+            // It may have been prolonged meanwhile. Who is to end waits no longer for a store that settles nothing.
+            let orders = *self.orders.borrow();
+            if orders.phase == Phase::End || orders.until <= until {
                 return false;
             }
         }

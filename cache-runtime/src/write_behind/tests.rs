@@ -10,7 +10,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 
 use self::faulty::Faulty;
-use super::window::WINDOW;
+use super::window::{MOST, WINDOW};
 use super::*;
 
 const SEC: Duration = Duration::from_secs(1);
@@ -251,7 +251,7 @@ async fn a_sender_waits_for_the_server() {
 #[tokio::test(start_paused = true)]
 async fn a_window_full_of_failures_goes_on_when_they_are_given_up() {
     let bench = Bench::new(|builder| builder.retries(1).backoff(60 * SEC, 60 * SEC));
-    for n in 0..2 * WINDOW as u64 {
+    for n in 0..(MOST + WINDOW) as u64 {
         bench.writes.send("unknown", n, &n).await.unwrap();
     }
     bench.send(1).await;
@@ -344,5 +344,82 @@ async fn arrivals_are_heard_at_once_in_a_shard_that_was_busy() {
         sleep(SEC / 10).await;
         bench.send(1).await;
         bench.until_pending(0).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn for_ever_is_a_time() {
+    let ever = Duration::MAX;
+    let bench = Bench::new(|builder| {
+        let builder = builder.patience(ever).backoff(SEC, ever).attempt_timeout(ever).drain(ever);
+        builder.retries(0).dead_letter_capacity(1)
+    });
+    bench.send(2).await;
+    let tried = bench.tried.clone();
+    let failing = bench.writes.workers(()).handle("write", move |job: Job<u64>, ()| {
+        tried.send_modify(|tried| tried.push((job.payload, job.attempt())));
+        async { Err::<(), _>("no") }
+    });
+    let running = tokio::spawn(failing.run_until(sleep(60 * SEC)));
+    // There is no room for the second one, so it waits, for a very long time.
+    sleep(120 * SEC).await;
+    assert_eq!(*bench.tried.borrow(), [(0, 1), (1, 1)]);
+    assert!(!running.is_finished(), "it drains");
+    let figures = bench.writes.stats().await.unwrap();
+    assert_eq!((figures.pending, figures.dead_letters), (1, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn workers_end_though_nothing_can_be_settled() {
+    for drain in [10 * SEC, Duration::ZERO] {
+        let bench = Bench::new(|builder| builder.drain(drain));
+        bench.send(5).await;
+        bench.faulty.set(&["settle"]);
+        let workers = bench.writes.workers(()).handle("write", async |_: Job<u64>, ()| Ok::<_, String>(()));
+        let ended = tokio::time::timeout(60 * SEC, workers.run_until(sleep(SEC))).await;
+        assert_eq!(ended.expect("it ends").unwrap(), 5);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_can_not_be_settled_is_bounded() {
+    let bench = Bench::new(|builder| builder);
+    bench.faulty.set(&["settle"]);
+    bench.send(4000).await;
+    let _running = bench.work(Duration::ZERO);
+    sleep(60 * SEC).await;
+    let tried = bench.tried.borrow().len();
+    assert!((1000..1100).contains(&tried), "{tried}");
+    bench.faulty.set(&[]);
+    bench.until_pending(0).await;
+    assert_eq!(bench.tries(4000).await, firsts(4000));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_order_key_whose_every_write_fails_holds_up_no_other() {
+    for coalesces in [false, true] {
+        let bench = Bench::new(|builder| builder.coalesce(coalesces));
+        let (seen, mut last) = watch::channel(0);
+        let workers = bench.writes.workers(()).handle("write", move |job: Job<u64>, ()| {
+            let is_good = job.order_key() == "good";
+            if is_good {
+                seen.send_replace(job.payload);
+            }
+            async move { if is_good { Ok(()) } else { Err("no") } }
+        });
+        let _running = tokio::spawn(workers.run_until(std::future::pending::<()>()));
+        for n in 1..=3000u64 {
+            bench.writes.send("write", "bad", &n).await.unwrap();
+            if n % 100 == 0 {
+                bench.writes.send("write", "good", &n).await.unwrap();
+                let sent = Instant::now();
+                last.wait_for(|last| *last == n).await.unwrap();
+                assert!(sent.elapsed() < SEC, "{n}: {:?}", sent.elapsed());
+            }
+            sleep(SEC / 10).await;
+        }
+        sleep(120 * SEC).await;
+        let stats = bench.writes.stats().await.unwrap();
+        assert!(stats.dead_letters > 10, "{stats:?}");
     }
 }

@@ -1,14 +1,21 @@
 //! The next writes of a shard, and which of them may be tried.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::time::Duration;
 
 use tokio::time::Instant;
 
 use crate::store::queue::Delivery;
 
-/// How many writes of a shard a worker has in hand. Behind so many that have failed, the others wait.
+/// How many writes of a shard a worker has in hand, beside those that wait behind one that has failed.
 pub(super) const WINDOW: usize = 256;
+
+/// How many with those. When there are so many, the other order keys of the shard wait, too.
+pub(super) const MOST: usize = 16 * WINDOW;
+
+/// How many bytes of payloads are enough in hand, and how many with those that wait.
+pub(super) const ENOUGH: usize = 4 << 20;
+const MOST_BYTES: usize = 4 * ENOUGH;
 
 /// A write in hand.
 #[derive(Debug)]
@@ -20,6 +27,9 @@ pub(super) struct Held {
     pub(super) count_as: Option<bool>,
     /// It is to be buried, for this cause.
     doom: Option<String>,
+    /// It has failed while it was in hand, and how many writes had been done when it did last.
+    failed: bool,
+    done_before: u64,
 }
 
 /// What is to be done.
@@ -39,27 +49,51 @@ pub(super) struct Window {
     held: VecDeque<Held>,
     /// Until when.
     parked: HashMap<String, Instant>,
+    /// Order keys that fail while others don't: one attempt for each write of theirs that is in hand, until one
+    /// is done. Else they would be given up one retry time after the other.
+    failing: HashSet<String>,
+    /// How many writes were done.
+    done: u64,
     retries: u32,
     coalesces: bool,
 }
 
 impl Window {
     pub(super) fn new(retries: u32, coalesces: bool) -> Self {
-        Self { held: VecDeque::new(), parked: HashMap::new(), retries, coalesces }
+        let (held, parked, failing) = (VecDeque::new(), HashMap::new(), HashSet::new());
+        Self { held, parked, failing, done: 0, retries, coalesces }
     }
 
     pub(super) fn len(&self) -> usize {
         self.held.len()
     }
 
+    /// Whether more is to be read before what there is is done.
+    pub(super) fn is_low(&self) -> bool {
+        let (count, bytes) = self.open();
+        count <= WINDOW / 2 && bytes < ENOUGH
+    }
+
+    /// How many more it takes.
     pub(super) fn room(&self) -> usize {
-        WINDOW.saturating_sub(self.held.len())
+        let bytes: usize = self.held.iter().map(Held::size).sum();
+        if bytes >= MOST_BYTES && self.held.len() >= WINDOW {
+            return 0;
+        }
+        WINDOW.saturating_sub(self.open().0).min(MOST.saturating_sub(self.held.len()))
+    }
+
+    /// How many don't wait behind one that has failed, and their bytes.
+    fn open(&self) -> (usize, usize) {
+        let open = self.held.iter().filter(|held| !self.parked.contains_key(held.order_key()));
+        open.fold((0, 0), |(count, bytes), held| (count + 1, bytes + held.size()))
     }
 
     /// Writes that nobody was handed before.
     pub(super) fn extend(&mut self, deliveries: Vec<Delivery>) {
         let taken = Instant::now();
-        let held = |delivery| Held { delivery, taken, count_as: None, doom: None };
+        let held =
+            |delivery| Held { delivery, taken, count_as: None, doom: None, failed: false, done_before: 0 };
         self.held.extend(deliveries.into_iter().map(held));
     }
 
@@ -88,15 +122,23 @@ impl Window {
         }
     }
 
-    /// The writes that are as good as the last of them: next to each other among those of their order key. One
-    /// that is to be buried isn't reached: what was sent before it leaves the queue before it.
+    /// The writes that are as good as the last of them: next to each other among those of their order key. It ends
+    /// with one that has failed, or its failures would never add up; and before one that is to be buried: what
+    /// was sent before that leaves the queue before it.
     fn run_of(&self, at: usize, first: &Held) -> Vec<usize> {
         let mut run = vec![at];
-        if self.coalesces {
-            let of_key = self.held.iter().enumerate().skip(at + 1);
-            let of_key = of_key.filter(|(_, held)| held.order_key() == first.order_key());
-            let alike = |held: &Held| held.delivery.kind == first.delivery.kind && held.doom.is_none();
-            run.extend(of_key.take_while(|(_, held)| alike(held)).map(|(at, _)| at));
+        if !self.coalesces || first.failed {
+            return run;
+        }
+        let of_key = self.held.iter().enumerate().skip(at + 1);
+        for (at, held) in of_key.filter(|(_, held)| held.order_key() == first.order_key()) {
+            if held.delivery.kind != first.delivery.kind || held.doom.is_some() {
+                break;
+            }
+            run.push(at);
+            if held.failed {
+                break;
+            }
         }
         run
     }
@@ -112,8 +154,25 @@ impl Window {
         held.count_as = None;
     }
 
-    /// These are done, or buried: gives them back in their order.
-    pub(super) fn take(&mut self, run: &[usize]) -> Vec<Delivery> {
+    /// These are done: gives them back in their order.
+    pub(super) fn done(&mut self, run: &[usize]) -> Vec<Delivery> {
+        self.done += 1;
+        if let Some(at) = run.last() {
+            self.failing.remove(self.held[*at].order_key());
+        }
+        self.take(run)
+    }
+
+    /// It is buried.
+    pub(super) fn buried(&mut self, at: usize) {
+        for Delivery { order_key, .. } in self.take(&[at]) {
+            if self.held.iter().all(|held| held.order_key() != order_key) {
+                self.failing.remove(&order_key);
+            }
+        }
+    }
+
+    fn take(&mut self, run: &[usize]) -> Vec<Delivery> {
         let mut gone: Vec<_> = run.iter().rev().filter_map(|at| self.held.remove(*at)).collect();
         gone.reverse();
         gone.into_iter().map(|held| held.delivery).collect()
@@ -128,11 +187,15 @@ impl Window {
     pub(super) fn fail(&mut self, at: usize, cause: String, pause: impl FnOnce(u32) -> Duration) -> bool {
         let held = &mut self.held[at];
         let attempts = held.delivery.deliveries;
-        if attempts > self.retries {
+        let is_alone = held.failed && self.done > held.done_before;
+        if attempts > self.retries && is_alone {
+            self.failing.insert(held.order_key().to_owned());
+        }
+        if attempts > self.retries || self.failing.contains(held.order_key()) {
             held.doom = Some(cause);
             return false;
         }
-        held.count_as = Some(true);
+        (held.count_as, held.done_before, held.failed) = (Some(true), self.done, true);
         self.park(at, pause(attempts));
         true
     }
@@ -152,6 +215,10 @@ impl Held {
 
     fn order_key(&self) -> &str {
         &self.delivery.order_key
+    }
+
+    fn size(&self) -> usize {
+        self.delivery.payload.len()
     }
 
     /// How long ago it was sent.
@@ -224,6 +291,52 @@ mod tests {
         assert_eq!((window.next(Instant::now()), window.room()), (Next::Wait(None), WINDOW));
     }
 
+    #[test]
+    fn a_few_large_ones_are_enough() {
+        let mut window = window(false, &["a1", "b1"]);
+        assert!(window.is_low());
+        window.held[1].delivery.payload = vec![0; ENOUGH].into();
+        assert!(!window.is_low() && window.room() == WINDOW - 2);
+        window.take(&[1]);
+        assert!(window.is_low());
+        window.extend(writes(&["a1"; WINDOW / 2]));
+        assert!(!window.is_low());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn those_that_wait_take_no_room_up_to_a_bound() {
+        let mut window = window(false, &["a1", "b1"]);
+        assert!(window.fail(0, "x".into(), |_| MS));
+        window.extend(writes(&["a2"; WINDOW]));
+        assert_eq!(window.room(), WINDOW - 1);
+        assert!(window.is_low());
+        window.extend(writes(&vec!["a3"; MOST - WINDOW - 10]));
+        assert_eq!(window.room(), 8);
+        window.held[2].delivery.payload = vec![0; MOST_BYTES].into();
+        assert_eq!(window.room(), 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_order_key_that_fails_beside_others_has_one_attempt_for_each_write() {
+        for others_do in [true, false] {
+            let mut window = window(false, &["a1", "a2", "a3", "b1"]);
+            assert!(window.fail(0, "x".into(), |_| MS));
+            if others_do {
+                assert_eq!(ids(&window.done(&[3])), ["b1"]);
+            }
+            window.counted(0);
+            assert!(!window.fail(0, "x".into(), |_| MS));
+            window.buried(0);
+            assert_eq!(window.fail(0, "x".into(), |_| MS), !others_do, "or it is the database that fails");
+            if others_do {
+                window.buried(0);
+                window.extend(writes(&["a4", "a5"]));
+                assert_eq!(ids(&window.done(&[0])), ["a3"]);
+                assert!(window.fail(0, "x".into(), |_| MS), "one was done");
+            }
+        }
+    }
+
     #[tokio::test(start_paused = true)]
     async fn what_lies_next_to_each_other_is_one() {
         let mut window = window(true, &["a1k", "b1k", "a2k", "a3x", "a4k", "a5k"]);
@@ -239,7 +352,11 @@ mod tests {
         assert!(window.fail(1, "x".into(), |_| MS));
         window.extend(writes(&["a6k"]));
         tokio::time::advance(MS).await;
-        assert_eq!(window.next(Instant::now()), Next::Try(vec![0, 1, 2]));
+        assert_eq!(
+            window.next(Instant::now()),
+            Next::Try(vec![0, 1]),
+            "or it would never have failed too often"
+        );
     }
 
     #[tokio::test(start_paused = true)]

@@ -5,7 +5,7 @@
 //! | `base:s0`, `base:s1`, .. | streams; the id of a write is its number and `-0`, but of a replayed one, which has its own in a field |
 //! | `base:meta` | `shards`, `last` number, `count` of writes, `term` (the last one's number), `retries` |
 //! | `base:pending` | by the key of an entry: the mark of the last write that stored it, with its copy |
-//! | `base:own` | by shard: until when it is whose, in which term |
+//! | `base:own` | by shard: until when it is whose, for which lease, in which term |
 //! | `base:workers` | workers, by when their leases end |
 //! | `base:dead` | dead letters |
 //!
@@ -175,6 +175,7 @@ impl Queue for RedisQueue {
         limits: Limits,
     ) -> Reply<'a, Tenure> {
         Box::pin(async move {
+            self.doorbell.is_alive(worker);
             let lease = millis(lease.min(LONGEST)).to_string();
             let release: Vec<String> =
                 release.iter().flat_map(|term| [term.shard.to_string(), term.number.to_string()]).collect();
@@ -202,13 +203,26 @@ impl Queue for RedisQueue {
         })
     }
 
+    fn forget(&self, worker: &str) {
+        self.doorbell.forget(worker);
+    }
+
     fn recover<'a>(&'a self, worker: &'a str, term: Term) -> Reply<'a, Option<Vec<Delivery>>> {
         Box::pin(async move {
             let (shard, holder) = (term.shard.to_string(), holder(worker, term));
             let keys = [&self.keys.own, self.keys.stream(term.shard)];
-            let args = [shard.as_bytes(), holder.as_bytes(), worker.as_bytes()];
-            let Some(reply) = self.own(&RECOVER, &keys, &args).await? else { return Ok(None) };
-            let found = self.link.expect(replies::deliveries(reply))?;
+            let mut found = Vec::<Delivery>::new();
+            loop {
+                let after = found.last().map_or("-", |last| &last.id);
+                let args = [&shard, &holder, worker, after].map(str::as_bytes);
+                let Some(reply) = self.own(&RECOVER, &keys, &args).await? else { return Ok(None) };
+                let (page, has_more) = self.link.expect(replies::page(reply))?;
+                let is_over = !has_more || page.is_empty();
+                found.extend(page);
+                if is_over {
+                    break;
+                }
+            }
             self.doorbell.came(worker, term, &found, BEGIN);
             Ok(Some(found))
         })
@@ -217,7 +231,9 @@ impl Queue for RedisQueue {
     fn read<'a>(&'a self, worker: &'a str, term: Term, most: usize) -> Reply<'a, Option<Vec<Delivery>>> {
         Box::pin(async move {
             let (shard, holder) = (term.shard.to_string(), holder(worker, term));
-            let (many, seen) = (most.to_string(), self.doorbell.seen(worker, term));
+            // What isn't known to have come could come twice, and behind what was sent later.
+            let Some(seen) = self.doorbell.seen(worker, term) else { return Ok(None) };
+            let many = most.to_string();
             let keys = [&self.keys.own, self.keys.stream(term.shard)];
             let args = [&shard, &holder, worker, &many, &seen].map(str::as_bytes);
             // Cancel: what this one was to bring comes with the next read of this term.
@@ -330,7 +346,13 @@ impl Queue for RedisQueue {
                 return Ok(Vec::new());
             }
             let mut both = Pipeline::with_capacity(2);
-            both.cmd("TIME").cmd("XRANGE").arg(&self.keys.dead).arg("-").arg("+").arg("COUNT").arg(most);
+            both.cmd("TIME")
+                .cmd("XRANGE")
+                .arg(&self.keys.dead)
+                .arg("-")
+                .arg("+")
+                .arg("COUNT")
+                .arg(most.min(i32::MAX as usize));
             let [time, found] = self.link.ask_many(&both).await?;
             self.link.expect(replies::letters(time?, found?))
         })

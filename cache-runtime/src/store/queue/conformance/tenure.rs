@@ -52,6 +52,7 @@ pub(crate) async fn a_lease_ends(bench: &Bench<'_>) {
     let first = bench.queue.tend("a", short, &[], LIMITS).await.unwrap();
     until("it is over", async || bench.figures().await.workers == 0).await;
     // Nobody has taken it.
+    assert!(bench.queue.recover("a", first.shards[0]).await.unwrap().is_some());
     assert!(bench.queue.read("a", first.shards[0], 1).await.unwrap().is_some());
     assert_eq!(bench.tend("a").await, first);
     bench.queue.tend("a", short, &[], LIMITS).await.unwrap();

@@ -99,12 +99,19 @@ impl Doorbell {
         act(bells.entry(worker.to_owned()).or_insert_with(Bell::new))
     }
 
-    /// The last id that has come to this worker in this term.
-    pub(super) fn seen(&self, worker: &str, term: Term) -> String {
+    /// The last id that has come to this worker in this term. None: it hasn't recovered, or was absent.
+    pub(super) fn seen(&self, worker: &str, term: Term) -> Option<String> {
         let id = |bell: &mut Bell| {
             bell.seen.get(&term.shard).filter(|seen| seen.term == term.number).map(|seen| seen.id.clone())
         };
-        self.with(worker, id).unwrap_or_else(|| BEGIN.to_owned())
+        self.with(worker, id)
+    }
+
+    /// The worker has given a sign of life. One that has always something to do never waits.
+    pub(super) fn is_alive(&self, worker: &str) {
+        if let Some(bell) = self.bells().get_mut(worker) {
+            bell.used = Instant::now();
+        }
     }
 
     /// These have come, behind `before`.
@@ -195,7 +202,7 @@ impl Doorbell {
         let now = Instant::now();
         let (before, ids) = {
             let mut bells = self.bells();
-            bells.retain(|name, bell| name == worker || now.duration_since(bell.used) < ABSENT);
+            sweep(&mut bells, worker, now);
             let bell = bells.entry(worker.to_owned()).or_insert_with(Bell::new);
             bell.used = now;
             let seen = |shard| bell.seen.get(shard).map_or(BEGIN, |seen: &Seen| &seen.id).to_owned();
@@ -228,6 +235,11 @@ impl Doorbell {
             Box::pin(async move { asked.send_packed_command(&read).await.and_then(Value::extract_error) });
         Some(Question { wire, streams: names, until: Instant::now() + held + SETUP, reply })
     }
+}
+
+/// Drops the bells of who was absent, but for this one's.
+fn sweep(bells: &mut HashMap<String, Bell>, worker: &str, now: Instant) {
+    bells.retain(|name, bell| name == worker || now.duration_since(bell.used) < ABSENT);
 }
 
 impl Wire {
@@ -293,5 +305,25 @@ impl Drop for Held<'_> {
         if let Some(question) = self.question.take() {
             self.bell.put(self.worker, Line::Asked(question));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn who_never_waits_is_not_absent() {
+        let (bell, term) = (Doorbell::default(), Term { shard: 0, number: 1 });
+        for worker in ["busy", "gone"] {
+            assert_eq!(bell.seen(worker, term), None);
+            bell.came(worker, term, &[], "5-0");
+        }
+        for _ in 0..3 {
+            tokio::time::advance(ABSENT / 2).await;
+            bell.is_alive("busy");
+            sweep(&mut bell.bells(), "other", Instant::now());
+        }
+        assert_eq!((bell.seen("busy", term).as_deref(), bell.seen("gone", term)), (Some("5-0"), None));
     }
 }

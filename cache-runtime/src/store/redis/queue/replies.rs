@@ -121,6 +121,12 @@ pub(super) fn deliveries(reply: Value) -> Option<Vec<Delivery>> {
     list(found)?.into_iter().map(delivery).collect()
 }
 
+/// The same, and whether there is another page.
+pub(super) fn page(reply: Value) -> Option<(Vec<Delivery>, bool)> {
+    let [now, found, more] = array(reply)?;
+    Some((deliveries(Value::Array(vec![now, found]))?, more == Value::Int(1)))
+}
+
 /// What `TIME` and `XRANGE` say.
 pub(super) fn letters(time: Value, found: Value) -> Option<Vec<Letter>> {
     let [seconds, micros] = array(time)?;

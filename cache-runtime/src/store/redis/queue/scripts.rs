@@ -8,7 +8,7 @@
 use crate::store::redis::script::Script;
 
 /// KEYS 1 is who owns the shards, ARGV 1 the shard, ARGV 2 its term and worker: ends the script if that isn't so.
-/// In the hash stands when the lease ends, the term's number, the worker.
+/// In the hash stands when the lease ends, `/`, how long it is, the term's number, the worker.
 macro_rules! mine {
     () => {
         "local own = redis.call('HGET', KEYS[1], ARGV[1])
@@ -157,15 +157,21 @@ pub(super) static APPEND: Script = Script::new(concat!(
 /// Keys: own, workers, meta, streams. Shards, worker, lease in ms; shard and number of each term to release.
 ///
 /// The count of writes is put right, should somebody have touched the streams. Leases that are over are removed
-/// before anything is written that takes memory.
+/// before anything is written that takes memory. One that ends later than it can was written before the clock
+/// was set back: it begins anew, or a worker that is dead would be one until the clock is there again. (Of a
+/// worker that has no shard nobody knows how long its lease is: it isn't much longer than others.)
 pub(super) static TEND: Script = Script::new(concat!(
     "local known = redis.call('HMGET', KEYS[3], 'shards', 'term')
      ",
     shards!("known[1]"),
     now!(),
     "local ms, worker = math.floor(now / 1000), ARGV[2]
-     local till = string.format('%.0f', ms + tonumber(ARGV[3]))
+     local function after(lease) return string.format('%.0f', ms + tonumber(lease)) end
+     local till, latest = after(ARGV[3]), after(3 * ARGV[3])
      redis.call('ZREMRANGEBYSCORE', KEYS[2], '-inf', string.format('(%.0f', ms))
+     for _, late in ipairs(redis.call('ZRANGEBYSCORE', KEYS[2], '(' .. latest, '+inf')) do
+         redis.call('ZADD', KEYS[2], latest, late)
+     end
      redis.call('ZADD', KEYS[2], till, worker)
      local share = math.ceil(shards / redis.call('ZCARD', KEYS[2]))
      local released, mine, free = {}, {}, {}
@@ -173,14 +179,21 @@ pub(super) static TEND: Script = Script::new(concat!(
      for at = 1, shards do
          local shard = string.format('%d', at - 1)
          local own = redis.call('HGET', KEYS[1], shard)
-         local ends, number, owner = string.match(own or '', '^(%d+) (%d+) (.*)$')
+         local ends, number, owner = string.match(own or '', '^(%d+)/%d+ (%d+) (.*)$')
          if owner ~= worker then
-             if not owner or tonumber(ends) < ms then free[#free + 1] = at end
+             if not owner or tonumber(ends) < ms then free[#free + 1] = at
+             else
+                 local lease = string.match(own, '/(%d+)')
+                 if tonumber(ends) > ms + tonumber(lease) then
+                     own = after(lease) .. '/' .. lease .. ' ' .. number .. ' ' .. owner
+                     redis.call('HSET', KEYS[1], shard, own)
+                 end
+             end
          elseif released[shard] == number then
              redis.call('HDEL', KEYS[1], shard)
              free[#free + 1] = at
          else
-             redis.call('HSET', KEYS[1], shard, till .. ' ' .. number .. ' ' .. worker)
+             redis.call('HSET', KEYS[1], shard, till .. '/' .. ARGV[3] .. ' ' .. number .. ' ' .. worker)
              mine[#mine + 1] = {at - 1, number}
          end
      end
@@ -188,7 +201,8 @@ pub(super) static TEND: Script = Script::new(concat!(
      for _, at in ipairs(free) do
          if #mine >= share then break end
          local number = string.format('%.0f', term)
-         redis.call('HSET', KEYS[1], string.format('%d', at - 1), till .. ' ' .. number .. ' ' .. worker)
+         local own = till .. '/' .. ARGV[3] .. ' ' .. number .. ' ' .. worker
+         redis.call('HSET', KEYS[1], string.format('%d', at - 1), own)
          redis.call('HSET', KEYS[3], 'shards', ARGV[1], 'term', number)
          redis.pcall('XGROUP', 'CREATE', KEYS[3 + at], 'workers', '0', 'MKSTREAM')
          mine[#mine + 1] = {at - 1, number}
@@ -204,7 +218,7 @@ pub(super) static TEND: Script = Script::new(concat!(
 pub(super) static LEAVE: Script = Script::new(
     "local all = redis.call('HGETALL', KEYS[1])
      for at = 1, #all, 2 do
-         if string.match(all[at + 1], '^%d+ %d+ (.*)$') == ARGV[1] then
+         if string.match(all[at + 1], '^%d+/%d+ %d+ (.*)$') == ARGV[1] then
              redis.call('HDEL', KEYS[1], all[at])
          end
      end
@@ -216,55 +230,72 @@ pub(super) static LEAVE: Script = Script::new(
 /// was handed after that was lost on the way, or will be (one that was given up may be carried out late, over a
 /// connection that was), and comes first.
 ///
+/// After about a megabyte there is no more, whatever was asked for: a reply that takes longer than it is waited
+/// for would never come. How many more are read is guessed from those that were.
+///
 /// Each is the id, the fields and the number of deliveries.
 pub(super) static READ: Script = Script::new(concat!(
     mine!(),
     now!(),
-    "local found, most = {}, tonumber(ARGV[4])
+    "local found, most, bytes, limit = {}, tonumber(ARGV[4]), 0, 1048576
+     local function add(id, fields, deliveries)
+         found[#found + 1] = {id, fields, deliveries}
+         for n = 2, #fields, 2 do bytes = bytes + #fields[n] end
+     end
      local lost = redis.pcall('XPENDING', KEYS[2], 'workers', '(' .. ARGV[5], '+', most, ARGV[3])
      for _, one in ipairs(lost) do
+         if bytes >= limit then break end
          local entry = redis.call('XRANGE', KEYS[2], one[1], one[1])[1]
-         if entry then found[#found + 1] = {one[1], entry[2], one[4]}
+         if entry then add(one[1], entry[2], one[4])
          else redis.call('XACK', KEYS[2], 'workers', one[1]) end
      end
-     most = most - #found
-     if most > 0 then
-         local function read()
-             return redis.pcall('XREADGROUP', 'GROUP', 'workers', ARGV[3], 'COUNT', most, 'STREAMS', KEYS[2], '>')
-         end
-         local new = read()
+     local function read(many)
+         return redis.pcall('XREADGROUP', 'GROUP', 'workers', ARGV[3], 'COUNT', many, 'STREAMS', KEYS[2], '>')
+     end
+     while #found < most and bytes < limit do
+         local many = 4
+         if #found > 0 then many = math.max(1, math.floor((limit - bytes) / (bytes / #found + 1))) end
+         many = math.min(many, most - #found)
+         local new = read(many)
          if new and new.err and string.find(new.err, 'NOGROUP', 1, true) then
              redis.call('XGROUP', 'CREATE', KEYS[2], 'workers', '0', 'MKSTREAM')
-             new = read()
+             new = read(many)
          end
          if new and new.err then return new end
-         for _, entry in ipairs(new and new[1][2] or {}) do
-             found[#found + 1] = {entry[1], entry[2], 1}
-         end
+         new = new and new[1][2] or {}
+         for _, entry in ipairs(new) do add(entry[1], entry[2], 1) end
+         if #new < many then break end
      end
      return {string.format('%.0f', now), found}"
 ));
 
-/// Keys: own, stream. Shard, term and worker, worker. As the one before.
+/// Keys: own, stream. Shard, term and worker, worker; the last id that has come, or `-` before the first page. As the
+/// one before, and 1 if there is another page.
 pub(super) static RECOVER: Script = Script::new(concat!(
     mine!(),
     now!(),
-    "local from, found = '0-0', {}
-     repeat
+    "local from, found, bytes, limit = '0-0', {}, 0, 1048576
+     local time_of_reply = string.format('%.0f', now)
+     while ARGV[4] == '-' do
          local page = redis.pcall('XAUTOCLAIM', KEYS[2], 'workers', ARGV[3], 0, from, 'COUNT', 100, 'JUSTID')
          if page.err and string.find(page.err, 'NOGROUP', 1, true) then
              redis.call('XGROUP', 'CREATE', KEYS[2], 'workers', '0', 'MKSTREAM')
-             return {string.format('%.0f', now), found}
+             return {time_of_reply, found, 0}
          end
          if page.err then return page end
          from = page[1]
-     until from == '0-0'
-     from = '-'
+         if from == '0-0' then break end
+     end
+     from = ARGV[4]
+     if from ~= '-' then from = '(' .. from end
      while from do
          local page = redis.call('XPENDING', KEYS[2], 'workers', from, '+', 100)
          for _, one in ipairs(page) do
+             if bytes >= limit then return {time_of_reply, found, 1} end
              local entry = redis.call('XRANGE', KEYS[2], one[1], one[1])[1]
-             if entry then found[#found + 1] = {one[1], entry[2], one[4]}
+             if entry then
+                 found[#found + 1] = {one[1], entry[2], one[4]}
+                 for n = 2, #entry[2], 2 do bytes = bytes + #entry[2][n] end
              else redis.call('XACK', KEYS[2], 'workers', one[1]) end
          end
          from = #page == 100 and '(' .. page[100][1]
@@ -276,7 +307,7 @@ pub(super) static RECOVER: Script = Script::new(concat!(
              redis.call('XGROUP', 'DELCONSUMER', KEYS[2], 'workers', is.name)
          end
      end
-     return {string.format('%.0f', now), found}"
+     return {time_of_reply, found, 0}"
 ));
 
 /// Keys: own, stream, meta. Shard, term and worker, worker, id, 1 if it had failed.

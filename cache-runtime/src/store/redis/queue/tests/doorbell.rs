@@ -120,6 +120,7 @@ async fn a_cache_that_is_closed_leaves_no_connection() {
     let store = store(&server.url());
     let queue = store.queue(BASE);
     let term = queue.tend("w", LEASE, &[], LIMITS).await.unwrap().shards[0];
+    queue.recover("w", term).await.unwrap().unwrap();
     let waits = tokio::spawn({
         let queue = Arc::clone(&queue);
         async move { queue.arrivals("w", &[term.shard], Duration::from_millis(300)).await }
@@ -128,5 +129,5 @@ async fn a_cache_that_is_closed_leaves_no_connection() {
     drop(store);
     waits.await.unwrap().unwrap();
     until("it is gone", async || waiting(&server).is_empty()).await;
-    assert!(queue.read("w", term, 1).await.is_err());
+    assert!(queue.recover("w", term).await.is_err());
 }

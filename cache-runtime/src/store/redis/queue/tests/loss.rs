@@ -281,3 +281,101 @@ async fn what_is_removed_by_hand_makes_room() {
     bench.tend("w").await;
     assert_eq!(bench.try_append(&other, "p", &[], limits).await, Appended::Full);
 }
+
+/// What was handed over isn't handed over once more in the same term, behind what came later.
+#[tokio::test]
+async fn who_does_not_know_what_it_has_recovers_first() {
+    let server = Server::redis().start();
+    let (store, forgetful) = (store(&server.url()), store(&server.url()));
+    let bench = Bench::new(&store);
+    for payload in ["1", "2"] {
+        bench.append("k", payload, &[]).await;
+    }
+    let term = bench.term("w", "k").await;
+    assert_eq!(bench.read("w", term).await.len(), 2);
+    bench.append("k", "3", &[]).await;
+    let queue = forgetful.queue(BASE);
+    assert!(queue.read("w", term, 9).await.unwrap().is_none());
+    assert_eq!(payloads(&bench.read("w", term).await), ["3"]);
+    assert_eq!(payloads(&queue.recover("w", term).await.unwrap().unwrap()), ["1", "2", "3"]);
+    assert!(queue.read("w", term, 9).await.unwrap().unwrap().is_empty());
+}
+
+/// A reply that is too large to come in time would never come.
+#[tokio::test]
+async fn large_writes_are_read_a_few_at_a_time() {
+    for kind in BOTH {
+        let server = Server::of(kind).start();
+        let store = store(&server.url());
+        let bench = Bench::new(&store);
+        let large = "x".repeat(300 << 10);
+        for n in 0..9 {
+            bench.append("k", &format!("{n}{large}"), &[]).await;
+        }
+        for n in 0..20 {
+            bench.append("k", &format!("small {n}"), &[]).await;
+        }
+        let term = bench.term("w", "k").await;
+        let (mut all, mut sizes) = (Vec::new(), Vec::new());
+        loop {
+            let some = bench.read("w", term).await;
+            if some.is_empty() {
+                break;
+            }
+            sizes.push(some.len());
+            all.extend(some);
+        }
+        let seqs: Vec<_> = all.iter().map(|one| one.seq).collect();
+        assert!(seqs.is_sorted() && seqs.len() == 29, "{seqs:?}");
+        assert_eq!(sizes, [4, 4, 21]);
+        bench.queue.leave("w").await.unwrap();
+        let tenure = bench.tend("v").await;
+        let term = *tenure.shards.iter().find(|other| other.shard == term.shard).unwrap();
+        let again = bench.queue.recover("v", term).await.unwrap().unwrap();
+        assert_eq!(again.iter().map(|one| one.seq).collect::<Vec<_>>(), seqs);
+        assert!(bench.read("v", term).await.is_empty());
+        bench.settle("v", term, &all).await;
+        assert_eq!(bench.figures().await.pending, 0);
+    }
+}
+
+#[tokio::test]
+async fn all_letters_may_be_asked_for() {
+    let server = Server::redis().start();
+    let store = store(&server.url());
+    let bench = Bench::new(&store);
+    bench.append("k", "1", &[]).await;
+    let term = bench.term("w", "k").await;
+    let dead = bench.read_one("w", term).await;
+    assert_eq!(bench.queue.bury("w", term, &dead, "", LIMITS).await.unwrap(), Buried::Done);
+    assert_eq!(bench.queue.letters(usize::MAX).await.unwrap().len(), 1);
+}
+
+/// Or nobody would have its shards until the clock is where it was.
+#[tokio::test]
+async fn a_dead_worker_is_one_though_the_clock_was_set_back() {
+    for kind in BOTH {
+        let server = Server::of(kind).start();
+        let store = store(&server.url());
+        let bench = Bench::new(&store);
+        let lease = Duration::from_millis(50);
+        let tend = async || bench.queue.tend("w", lease, &[], LIMITS).await.unwrap();
+        let dead = bench.queue.tend("dead", lease, &[], LIMITS).await.unwrap();
+        // By the clock as it was, it lives for another two hundred years.
+        let far = "8000000000000";
+        server.command(&["ZADD", &key("workers"), far, "dead"]);
+        for term in &dead.shards {
+            let own = format!("{far}/50 {} dead", term.number);
+            server.command(&["HSET", &key("own"), &term.shard.to_string(), &own]);
+        }
+        assert!(tend().await.shards.is_empty(), "its lease begins anew");
+        until("all are taken", async || tend().await.shards.len() == 4).await;
+        assert!(bench.queue.read("dead", dead.shards[0], 1).await.unwrap().is_none());
+        // One that lives keeps what it has.
+        let tenure = bench.queue.tend("w", LEASE, &[], LIMITS).await.unwrap();
+        server.command(&["HSET", &key("own"), "0", &format!("{far}/600000 {} w", tenure.shards[0].number)]);
+        tokio::time::sleep(2 * lease).await;
+        assert!(bench.queue.tend("x", lease, &[], LIMITS).await.unwrap().shards.is_empty());
+        assert_eq!(bench.queue.tend("w", LEASE, &[], LIMITS).await.unwrap().shards, tenure.shards);
+    }
+}
