@@ -356,3 +356,14 @@ async fn writes_are_answered_now_and_applied_later() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn each_strategy_asks_the_database_at_its_own_time() {
+    everywhere("strategies", |said| {
+        assert_eq!(said.row("cache-aside"), [1, 1, 1, 0]);
+        assert_eq!(said.row("write-through"), [1, 1, 0, 0]);
+        assert_eq!(said.row("write-behind"), [1, 0, 0, 1]);
+        assert_eq!(said.row("refresh-ahead"), [1, 1, 0, 1]);
+    })
+    .await;
+}

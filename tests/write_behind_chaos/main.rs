@@ -2,7 +2,7 @@
 //! meanwhile (I20): producers, workers and readers in processes of their own, a real server that is killed
 //! and comes back, and SQLite.
 //!
-//! Runs for 15 s per server; `CACHE_ASIDE_WRITES_SECONDS` says for how long.
+//! Runs for 20 s per server; `CACHE_ASIDE_WRITES_SECONDS` says for how long.
 
 mod check;
 #[cfg(test)]
@@ -84,7 +84,7 @@ fn redis_that_writes_before_it_answers() {
     }
     let (test, server) = ("redis_that_writes_before_it_answers", with_aof(Server::redis(), "always"));
     let usage = Usage { synced: false, cached: false, pending: false };
-    poisoned(&check(test, server, usage, &Fault::ALL, seconds(15)));
+    poisoned(&check(test, server, usage, &Fault::ALL, seconds(20)));
 }
 
 #[test]
@@ -94,7 +94,7 @@ fn valkey_that_is_asked_to_write() {
     }
     let (test, server) = ("valkey_that_is_asked_to_write", with_aof(Server::valkey(), "everysec"));
     let usage = Usage { synced: true, cached: false, pending: false };
-    poisoned(&check(test, server, usage, &Fault::ALL, seconds(15)));
+    poisoned(&check(test, server, usage, &Fault::ALL, seconds(20)));
 }
 
 #[test]
