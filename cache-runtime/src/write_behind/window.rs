@@ -1,6 +1,6 @@
 //! The next writes of a shard, and which of them may be tried.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -12,6 +12,10 @@ pub(super) const WINDOW: usize = 256;
 
 /// How many with those. When there are so many, the other order keys of the shard wait, too.
 pub(super) const MOST: usize = 16 * WINDOW;
+
+/// After so many of an order key were given up in a row, though others were done meanwhile, each that is in hand has
+/// one attempt, until one is done: else they would be given up one retry time after the other.
+const TOO_MANY: u32 = 3;
 
 /// How many bytes of payloads are enough in hand, and how many with those that wait.
 pub(super) const ENOUGH: usize = 4 << 20;
@@ -49,9 +53,8 @@ pub(super) struct Window {
     held: VecDeque<Held>,
     /// Until when.
     parked: HashMap<String, Instant>,
-    /// Order keys that fail while others don't: one attempt for each write of theirs that is in hand, until one
-    /// is done. Else they would be given up one retry time after the other.
-    failing: HashSet<String>,
+    /// How many writes of an order key were given up in a row, though those of others were done meanwhile.
+    given_up: HashMap<String, u32>,
     /// How many writes were done.
     done: u64,
     retries: u32,
@@ -60,8 +63,8 @@ pub(super) struct Window {
 
 impl Window {
     pub(super) fn new(retries: u32, coalesces: bool) -> Self {
-        let (held, parked, failing) = (VecDeque::new(), HashMap::new(), HashSet::new());
-        Self { held, parked, failing, done: 0, retries, coalesces }
+        let (held, parked, given_up) = (VecDeque::new(), HashMap::new(), HashMap::new());
+        Self { held, parked, given_up, done: 0, retries, coalesces }
     }
 
     pub(super) fn len(&self) -> usize {
@@ -158,7 +161,7 @@ impl Window {
     pub(super) fn done(&mut self, run: &[usize]) -> Vec<Delivery> {
         self.done += 1;
         if let Some(at) = run.last() {
-            self.failing.remove(self.held[*at].order_key());
+            self.given_up.remove(self.held[*at].order_key());
         }
         self.take(run)
     }
@@ -167,7 +170,7 @@ impl Window {
     pub(super) fn buried(&mut self, at: usize) {
         for Delivery { order_key, .. } in self.take(&[at]) {
             if self.held.iter().all(|held| held.order_key() != order_key) {
-                self.failing.remove(&order_key);
+                self.given_up.remove(&order_key);
             }
         }
     }
@@ -188,10 +191,11 @@ impl Window {
         let held = &mut self.held[at];
         let attempts = held.delivery.deliveries;
         let is_alone = held.failed && self.done > held.done_before;
+        let given_up = self.given_up.get(held.order_key()).copied().unwrap_or_default();
         if attempts > self.retries && is_alone {
-            self.failing.insert(held.order_key().to_owned());
+            self.given_up.insert(held.order_key().to_owned(), given_up + 1);
         }
-        if attempts > self.retries || self.failing.contains(held.order_key()) {
+        if attempts > self.retries || given_up >= TOO_MANY {
             held.doom = Some(cause);
             return false;
         }
@@ -317,21 +321,23 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn an_order_key_that_fails_beside_others_has_one_attempt_for_each_write() {
+    async fn an_order_key_that_fails_again_and_again_beside_others_has_one_attempt_for_each_write() {
         for others_do in [true, false] {
-            let mut window = window(false, &["a1", "a2", "a3", "b1"]);
-            assert!(window.fail(0, "x".into(), |_| MS));
-            if others_do {
-                assert_eq!(ids(&window.done(&[3])), ["b1"]);
+            let mut window = window(false, &["a1", "a2", "a3", "a4", "a5", "a6"]);
+            for _ in 0..TOO_MANY {
+                assert!(window.fail(0, "x".into(), |_| MS), "each has all of its attempts");
+                window.counted(0);
+                if others_do {
+                    window.extend(writes(&["b1"]));
+                    window.done(&[window.len() - 1]);
+                }
+                assert!(!window.fail(0, "x".into(), |_| MS));
+                window.buried(0);
             }
-            window.counted(0);
-            assert!(!window.fail(0, "x".into(), |_| MS));
-            window.buried(0);
             assert_eq!(window.fail(0, "x".into(), |_| MS), !others_do, "or it is the database that fails");
             if others_do {
                 window.buried(0);
-                window.extend(writes(&["a4", "a5"]));
-                assert_eq!(ids(&window.done(&[0])), ["a3"]);
+                assert_eq!(ids(&window.done(&[0])), ["a5"]);
                 assert!(window.fail(0, "x".into(), |_| MS), "one was done");
             }
         }
