@@ -111,7 +111,7 @@ async fn a_newer_version_replaces_and_an_older_one_keeps_its_hands_off() {
     }
 }
 
-const VALUES: [&str; 5] = ["total", "account", "grown", "lenient", "renamed"];
+const VALUES: [&str; 6] = ["total", "account", "grown", "lenient", "renamed", "switched"];
 
 #[tokio::test]
 async fn forgetting_by_either_reaches_both() {
@@ -149,7 +149,7 @@ async fn forgetting_by_either_reaches_both() {
             }
         }
     }
-    assert_eq!(forgotten, 4 * 2 * 13);
+    assert_eq!(forgotten, 4 * 2 * 15);
 }
 
 /// What doesn't decode, or is of a type with another name, is replaced; what decodes is used.
@@ -174,6 +174,21 @@ async fn a_type_that_changed_without_a_version() {
         assert_eq!(old.with_loads("renamed 1").await, (2, 0));
         assert_eq!(new.with_loads("renamed 1").await, (2, 1), "another's type");
         assert_eq!(new.with_loads("renamed 1").await, (2, 0));
+    }
+}
+
+/// Whoever reads sees in the entry how it is encoded.
+#[tokio::test]
+async fn a_codec_that_changed() {
+    let server = Server::redis().start();
+    let [old, new] = both(&server).await;
+    for row in 1..=80 {
+        let [first, second] = if row % 2 == 0 { [&old, &new] } else { [&new, &old] };
+        new.tell("write all 1").await;
+        assert_eq!(first.with_loads("switched 1").await, (row, 1));
+        assert_eq!(second.with_loads("switched 1").await, (row, 0));
+        let codec = server.command(&["GETRANGE", "shop:switched:1", "29", "29"]);
+        assert_eq!(codec, if row % 2 == 0 { "\0" } else { "\u{1}" });
     }
 }
 

@@ -2,7 +2,7 @@
 
 use crate::errors::Errors;
 use crate::list::{Slot, each, option_name, value};
-use crate::values::{self, Ahead, Builder, Fixed, Flight, HelpersArg, Jitter, Life, Near, text};
+use crate::values::{self, Ahead, Builder, Codec, Fixed, Flight, HelpersArg, Jitter, Life, Near, text};
 use proc_macro2::{Ident, TokenStream};
 use syn::parse::ParseStream;
 use syn::{Expr, ExprClosure, LitStr, Path};
@@ -34,6 +34,7 @@ pub(crate) struct CacheArgs {
     pub(crate) tags: Option<Arg<Vec<LitStr>>>,
     pub(crate) pending: Option<Arg<LitStr>>,
     pub(crate) version: Option<Arg<u32>>,
+    pub(crate) codec: Option<Arg<Codec>>,
     pub(crate) helpers: Option<Arg<HelpersArg>>,
     pub(crate) cache: Option<Arg<Expr>>,
     pub(crate) krate: Option<Arg<Path>>,
@@ -42,7 +43,7 @@ pub(crate) struct CacheArgs {
 }
 
 /// Each option and how it is written.
-const OPTIONS: [(&str, &str); 21] = [
+const OPTIONS: [(&str, &str); 22] = [
     ("ttl", "ttl = 300"),
     ("key_prefix", "key_prefix = \"user\""),
     ("key", "key = \"user:{id}\""),
@@ -61,6 +62,7 @@ const OPTIONS: [(&str, &str); 21] = [
     ("tags", "tags = [\"user:{id}\"]"),
     ("pending", "pending = \"user_writes\""),
     ("version", "version = 2"),
+    ("codec", "codec = \"msgpack\""),
     ("helpers", "helpers = \"none\""),
     ("cache", "cache = &self.cache"),
     ("crate", "crate = ::cache_aside"),
@@ -133,6 +135,7 @@ impl CacheArgs {
             }
             "pending" => slot.set_once(&mut self.pending, values::queue(&expr)?),
             "version" => slot.set_once(&mut self.version, values::version(&expr)?),
+            "codec" => slot.set_once(&mut self.codec, values::codec(&expr, cfg!(feature = "msgpack"))?),
             "helpers" => slot.set_once(&mut self.helpers, values::helpers(&expr)?),
             _ => slot.set_once(&mut self.cache, expr),
         }
@@ -209,6 +212,10 @@ mod tests {
             (quote!(jitter = "0%"), "from `\"1%\"`"),
             (quote!(single_flight = "none"), "`\"process\"`"),
             (quote!(helpers = "yes"), "`\"method\"`"),
+            (quote!(codec = "cbor"), "unknown value `\"cbor\"`: write one of `\"json\"`, `\"msgpack\"`"),
+            (quote!(codec = json), "write one of `\"json\"`, `\"msgpack\"`"),
+            (quote!(codec), "write `codec = \"msgpack\"`"),
+            (quote!(codec = "json", codec = "json"), "`codec` is given twice"),
             (quote!(when = |id| id > 0), "no closure"),
             (quote!(unless = true), "write a closure"),
             (quote!(key_builder = "a:{id}"), "write a closure"),

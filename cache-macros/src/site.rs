@@ -7,7 +7,7 @@ use crate::item::{FnItem, Shape};
 use crate::names;
 use crate::tags::Tags;
 use crate::template::{Piece, Place, Template};
-use crate::values::{Ahead, Builder, Fixed, Flight, HelpersArg, Jitter, Life, Near};
+use crate::values::{Ahead, Builder, Codec, Fixed, Flight, HelpersArg, Jitter, Life, Near};
 use proc_macro2::{Ident, Span};
 use std::collections::BTreeSet;
 use syn::ext::IdentExt;
@@ -31,6 +31,7 @@ pub(crate) struct Site {
     /// The queue of writes that is asked before the function runs.
     pub(crate) pending: Option<LitStr>,
     pub(crate) version: Option<u32>,
+    pub(crate) codec: Option<Codec>,
     pub(crate) when: Option<Expr>,
     pub(crate) unless: Option<ExprClosure>,
     pub(crate) cache: Option<Expr>,
@@ -110,6 +111,7 @@ impl Site {
             tags,
             pending: value(args.pending),
             version: value(args.version),
+            codec: value(args.codec),
             when: value(args.when),
             unless: value(args.unless),
             cache: value(args.cache),

@@ -47,6 +47,13 @@ pub(crate) enum Flight {
     Off,
 }
 
+/// How values are encoded.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Codec {
+    Json,
+    Msgpack,
+}
+
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum HelpersArg {
     Method,
@@ -312,6 +319,17 @@ pub(crate) fn flight(expr: &Expr) -> syn::Result<Flight> {
     one_of(expr, [("fleet", Flight::Fleet), ("process", Flight::Process), ("off", Flight::Off)])
 }
 
+/// `has_msgpack`: the runtime was built with it.
+pub(crate) fn codec(expr: &Expr, has_msgpack: bool) -> syn::Result<Codec> {
+    match one_of(expr, [("json", Codec::Json), ("msgpack", Codec::Msgpack)])? {
+        Codec::Msgpack if !has_msgpack => wrong(
+            expr,
+            "`codec = \"msgpack\"` needs the feature `msgpack`: write `cache-aside = { version = \"0.1\", features = [\"msgpack\"] }` in Cargo.toml",
+        ),
+        codec => Ok(codec),
+    }
+}
+
 pub(crate) fn helpers(expr: &Expr) -> syn::Result<HelpersArg> {
     one_of(expr, [("method", HelpersArg::Method), ("none", HelpersArg::None)])
 }
@@ -327,4 +345,23 @@ pub(crate) fn one_of<T, const N: usize>(expr: &Expr, words: [(&str, T); N]) -> s
         }
     }
     wrong(expr, &format!("unknown value `\"{word}\"`: write one of {choice}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn msgpack_needs_its_feature() {
+        let read = |text, has_msgpack| codec(&syn::parse_str(text).unwrap(), has_msgpack);
+        for has_msgpack in [false, true] {
+            assert_eq!(read("\"json\"", has_msgpack).unwrap(), Codec::Json);
+        }
+        assert_eq!(read("\"msgpack\"", true).unwrap(), Codec::Msgpack);
+        let message = read("\"msgpack\"", false).unwrap_err().to_string();
+        assert!(message.contains("features = [\"msgpack\"]"), "{message}");
+        // What is to be written is of this release.
+        let release = concat!(env!("CARGO_PKG_VERSION_MAJOR"), ".", env!("CARGO_PKG_VERSION_MINOR"));
+        assert!(message.contains(&format!("version = \"{release}\"")), "{message}");
+    }
 }

@@ -19,7 +19,6 @@ use crate::ahead::Ticket;
 use crate::cache::Cache;
 use crate::call::{Call, Entered, enter, finish, take_refresh};
 use crate::close::Nearness;
-use crate::codec;
 use crate::engine::Pass;
 use crate::global;
 use crate::lead::Lead;
@@ -93,7 +92,7 @@ where
         return K::join(returned);
     }
     if let Some(hit) = pass.settle_for(patience, stale).await
-        && let Ok(value) = codec::decode::<K::Value>(&hit.payload, hit.is_none)
+        && let Ok(value) = hit.decode::<K::Value>()
     {
         pass.accept(&hit);
         return K::join(Ok(value));

@@ -15,7 +15,6 @@ use tracing::warn;
 
 use crate::cache::Cache;
 use crate::close::{Far, Nearness};
-use crate::codec;
 use crate::commands::Commands;
 use crate::deferred;
 use crate::engine::{Pass, Step};
@@ -260,7 +259,7 @@ pub(crate) async fn enter<V: DeserializeOwned>(pass: &mut Pass<'_>, near: &impl 
     loop {
         match pass.next().await {
             Step::Load(lead) => return Entered::Load(lead),
-            Step::Hit(hit) => match codec::decode(&hit.payload, hit.is_none) {
+            Step::Hit(hit) => match hit.decode() {
                 Ok(value) => {
                     pass.accept(&hit);
                     near.keep(&hit, &value);
@@ -295,7 +294,7 @@ where
         Err(panic) => Err(panic),
     };
     let stale = lead.fail_over().await;
-    if let Some(value) = stale.and_then(|hit| codec::decode(&hit.payload, hit.is_none).ok()) {
+    if let Some(value) = stale.and_then(|hit| hit.decode().ok()) {
         return (Ok(value), true);
     }
     match failed {
@@ -355,7 +354,7 @@ where
         return Ok(None);
     }
     let Some(hit) = commands.peek().await? else { return Ok(None) };
-    Ok(codec::decode(&hit.payload, hit.is_none).ok().map(|value| K::join(Ok(value))))
+    Ok(hit.decode().ok().map(|value| K::join(Ok(value))))
 }
 
 /// Stores by hand; the last put wins, but an older `version` never overwrites a newer one.

@@ -441,6 +441,7 @@ pub(crate) fn encode_record<V: Serialize + ?Sized>(
     };
     let head = Head {
         flags: if is_none { record::FLAG_NONE } else { 0 },
+        codec: ask.codec().byte(),
         version: ask.version,
         fingerprint: ask.fingerprint,
         identity: ask.identity,
@@ -449,7 +450,7 @@ pub(crate) fn encode_record<V: Serialize + ?Sized>(
         grace_ms: millis(grace),
     };
     let mut record = record::begin(record::fresh(Kind::Value), &head);
-    codec::encode(value, &mut record, cache.core().options.max_value)?;
+    ask.codec().encode(value, &mut record, cache.core().options.max_value)?;
     let life = match life {
         Life::For(Some(fresh)) => Life::For(Some(whole_millis(fresh.saturating_add(grace)))),
         other => other,

@@ -26,7 +26,7 @@ use tracing::{debug, warn};
 use crate::cache::Cache;
 use crate::call::Call;
 use crate::clock;
-use crate::codec;
+use crate::codec::{self, Codec};
 use crate::deferred;
 use crate::error::{CacheError, StoreError};
 use crate::hold::Hold;
@@ -70,7 +70,7 @@ where
         let options = &cache.core().options;
         let life = judge(value).life(codec::is_none(value), true, Jitter::None, options.default_ttl);
         let mut json = Vec::new();
-        codec::encode(value, &mut json, options.max_value)?;
+        Codec::Json.encode(value, &mut json, options.max_value)?;
         Ok(Entry { record: Bytes::from(json.into_boxed_slice()), life, tags: None })
     };
     run(put, writer, encode).await;
@@ -92,8 +92,8 @@ where
     let (options, is_none) = (&cache.core().options, codec::is_none(value));
     // The rules are asked about what readers will get: a value that doesn't decode isn't stored.
     let mut payload = Vec::new();
-    codec::encode(value, &mut payload, options.max_value)?;
-    let read_back: K::Value = codec::decode(&payload, is_none).map_err(|error| codec::blind(&error))?;
+    ask.codec().encode(value, &mut payload, options.max_value)?;
+    let read_back: K::Value = ask.codec().decode(&payload, is_none)?;
     let fate = judge(&read_back);
     drop((read_back, payload));
     encode_record(cache, ask, value, is_none, Duration::ZERO, fate)

@@ -4,7 +4,7 @@
 //! magic 2 | format 1 | kind 1 | id 16          the prefix: all that compare-and-set compares
 //! claim 8                                      how much of the life is left when a claim ends, ms (0: none);
 //!                                              the top bit: the claim rests, after a load that failed
-//! flags 1 | 0 1 | version 4 | type 8 | identity 16 | load 4 | life 8 | grace 8 | length 4
+//! flags 1 | codec 1 | version 4 | type 8 | identity 16 | load 4 | life 8 | grace 8 | length 4
 //! payload
 //! count 2 | count x (length 2 | text | version 16)       tags, if a flag says that there are some
 //! ```
@@ -12,6 +12,8 @@
 //! Times are milliseconds. `life` is how long the value is fresh (0: for ever), `grace` for how much
 //! longer it is kept; the key expires after both. Numbers are little-endian. The id is new for every load: a token used twice within a process
 //! would let an old load fill. The first byte is above 0x7f, so no JSON text looks like a record.
+//!
+//! An unknown codec makes a value that can't be used, not a torn one: its version still counts.
 //!
 //! To a program that doesn't know of tags a record that has some is longer than it says, so it is torn:
 //! never a hit, and replaced as what is dead.
@@ -58,12 +60,21 @@ const FLAG_TAGS: u8 = 2;
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Head {
     pub(crate) flags: u8,
+    /// How the payload is encoded (`Codec`); a newer program may know more ways than this one.
+    pub(crate) codec: u8,
     pub(crate) version: u32,
     pub(crate) fingerprint: u64,
     pub(crate) identity: [u8; 16],
     pub(crate) load_ms: u32,
     pub(crate) life_ms: u64,
     pub(crate) grace_ms: u64,
+}
+
+impl Head {
+    /// Whether the value is a `None`.
+    pub(crate) fn is_none(&self) -> bool {
+        self.flags & FLAG_NONE != 0
+    }
 }
 
 /// Who is at work on a value.
@@ -140,7 +151,7 @@ pub(crate) fn begin(prefix: Prefix, head: &Head) -> Vec<u8> {
     out.extend_from_slice(&prefix);
     out.extend_from_slice(&0u64.to_le_bytes());
     out.push(head.flags);
-    out.push(0);
+    out.push(head.codec);
     out.extend_from_slice(&head.version.to_le_bytes());
     out.extend_from_slice(&head.fingerprint.to_le_bytes());
     out.extend_from_slice(&head.identity);
@@ -248,9 +259,10 @@ pub(crate) fn read(bytes: Bytes) -> Found {
 fn value(prefix: Prefix, bytes: &Bytes) -> Option<Value> {
     let mut rest = Reader(bytes.get(PREFIX..)?);
     let claim = u64::from_le_bytes(rest.take()?);
-    let [flags, zero] = rest.take::<2>()?;
+    let [flags, codec] = rest.take::<2>()?;
     let head = Head {
         flags,
+        codec,
         version: u32::from_le_bytes(rest.take()?),
         fingerprint: u64::from_le_bytes(rest.take()?),
         identity: rest.take()?,
@@ -259,7 +271,7 @@ fn value(prefix: Prefix, bytes: &Bytes) -> Option<Value> {
         grace_ms: u64::from_le_bytes(rest.take()?),
     };
     let length = usize::try_from(u32::from_le_bytes(rest.take()?)).ok()?;
-    let end = HEADER.checked_add(length).filter(|end| *end <= bytes.len() && zero == 0)?;
+    let end = HEADER.checked_add(length).filter(|end| *end <= bytes.len())?;
     let tags = bytes.slice(end..);
     // What doesn't agree with what is there was cut on the way, or written by somebody else.
     let tags = match flags & FLAG_TAGS {
@@ -286,6 +298,7 @@ pub(crate) mod tests {
     fn head() -> Head {
         Head {
             flags: FLAG_NONE,
+            codec: 0,
             version: 7,
             fingerprint: 8,
             identity: [9; 16],

@@ -12,7 +12,7 @@ use tracing::{error, warn};
 use crate::ahead::Background;
 use crate::builder::Options;
 use crate::clock;
-use crate::codec;
+use crate::codec::Codec;
 use crate::commands::NearRead;
 use crate::error::{CacheError, StoreError};
 use crate::events::{Books, Counters};
@@ -191,10 +191,11 @@ impl Core {
         let books = self.books(None);
         let decoded = match bytes.map(record::read) {
             Some(Found::Value(value)) => {
-                let is_none = value.head.flags & record::FLAG_NONE != 0;
-                codec::decode(&value.payload, is_none).inspect(|_| books.count(|book| &book.hits)).ok()
+                let decoded = Codec::of(value.head.codec)
+                    .and_then(|codec| codec.decode(&value.payload, value.head.is_none()).ok());
+                decoded.inspect(|_| books.count(|book| &book.hits))
             }
-            Some(Found::Plain(json)) => match codec::decode(&json, json == b"null"[..]) {
+            Some(Found::Plain(json)) => match Codec::Json.decode(&json, json == b"null"[..]) {
                 Ok(value) => {
                     books.count(|book| &book.plain_hits);
                     Some(value)

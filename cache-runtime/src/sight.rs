@@ -4,14 +4,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use serde::de::DeserializeOwned;
 use tokio::time::Instant;
 
 use crate::close::Keep;
+use crate::codec::Codec;
+use crate::error::CacheError;
 use crate::flight::Subject;
 use crate::key::Identity;
 use crate::near::Ticket;
 use crate::policy::{Ahead, SingleFlight};
-use crate::record::{self, Claim, Found, Prefix, Value};
+use crate::record::{self, Claim, Found, Head, Prefix, Value};
 use crate::shared::Core;
 use crate::site::Site;
 use crate::store::Aged;
@@ -39,6 +42,11 @@ impl Ask {
         let Self { key, identity, version, .. } = self;
         let fingerprint = self.fingerprint ^ self.tags.as_ref().map_or(0, |tags| tags.digest());
         Subject { key: key.clone(), identity: *identity, fingerprint, version: *version }
+    }
+
+    /// How its values are encoded when they are stored.
+    pub(crate) fn codec(&self) -> Codec {
+        self.site.map(|site| site.codec).unwrap_or_default()
     }
 
     /// Whether its values have tags.
@@ -76,7 +84,8 @@ impl Ask {
 #[derive(Debug, Clone)]
 pub(crate) struct Hit {
     pub(crate) payload: Bytes,
-    pub(crate) is_none: bool,
+    codec: Codec,
+    is_none: bool,
     pub(crate) origin: Origin,
     pub(crate) age: Age,
     /// What was left of the key's life when it was looked at, if that was asked and it ends.
@@ -162,9 +171,25 @@ impl Hit {
         Some(self.seen? + self.left?)
     }
 
-    fn fresh(payload: Bytes, is_none: bool, origin: Origin) -> Self {
+    /// The value, if it is one of this type. How it is encoded says whoever stored it.
+    pub(crate) fn decode<V: DeserializeOwned>(&self) -> Result<V, CacheError> {
+        self.codec.decode(&self.payload, self.is_none)
+    }
+
+    /// Nothing: this program doesn't know the codec.
+    fn of_record(head: &Head, payload: Bytes, origin: Origin) -> Option<Self> {
+        Some(Self::fresh(payload, Codec::of(head.codec)?, head.is_none(), origin))
+    }
+
+    fn of_plain(payload: Bytes, origin: Origin) -> Self {
+        let is_none = payload == b"null"[..];
+        Self::fresh(payload, Codec::Json, is_none, origin)
+    }
+
+    fn fresh(payload: Bytes, codec: Codec, is_none: bool, origin: Origin) -> Self {
         Self {
             payload,
+            codec,
             is_none,
             origin,
             age: Age::Fresh,
@@ -179,9 +204,7 @@ impl Hit {
     /// What another caller's load published.
     pub(crate) fn from_flight(record: Bytes) -> Option<Self> {
         match record::read(record) {
-            Found::Value(Value { head, payload, .. }) => {
-                Some(Self::fresh(payload, head.flags & record::FLAG_NONE != 0, Origin::Flight))
-            }
+            Found::Value(Value { head, payload, .. }) => Self::of_record(&head, payload, Origin::Flight),
             _ => None,
         }
     }
@@ -193,12 +216,9 @@ impl Hit {
                 if (head.identity, head.version, head.fingerprint)
                     == (ask.identity, ask.version, ask.fingerprint) =>
             {
-                Some(Self::fresh(payload, head.flags & record::FLAG_NONE != 0, Origin::Queue))
+                Self::of_record(&head, payload, Origin::Queue)
             }
-            Found::Plain(payload) => {
-                let is_none = payload == b"null"[..];
-                Some(Self::fresh(payload, is_none, Origin::Queue))
-            }
+            Found::Plain(payload) => Some(Self::of_plain(payload, Origin::Queue)),
             _ => None,
         }
     }
@@ -245,8 +265,7 @@ impl Sight {
             Found::Torn(prefix) => Self::Dead(prefix),
             Found::Fence | Found::Newer => Self::HandsOff,
             Found::Plain(payload) => {
-                let is_none = payload == b"null"[..];
-                let mut hit = Hit::fresh(payload, is_none, Origin::Plain);
+                let mut hit = Hit::of_plain(payload, Origin::Plain);
                 if let Life::Left(left) = life {
                     hit.rest = left;
                 }
@@ -266,14 +285,14 @@ impl Sight {
         if head.version < ask.version || head.fingerprint != ask.fingerprint {
             return Self::Dead(prefix);
         }
+        let Some(codec) = Codec::of(head.codec) else { return Self::Dead(prefix) };
         let left = match life {
             Life::Unasked if ask.asks_age() || head.grace_ms > 0 => return Self::Undated,
             Life::Unasked => None,
             Life::Left(left) => left,
         };
         let rest = left.map(|left| (value.claim(left, longest_claim), left.saturating_sub(value.grace())));
-        let is_none = head.flags & record::FLAG_NONE != 0;
-        let mut hit = Hit::fresh(value.payload, is_none, Origin::Store(prefix));
+        let mut hit = Hit::fresh(value.payload, codec, head.is_none(), Origin::Store(prefix));
         (hit.left, hit.seen) = (left, left.map(|_| Instant::now()));
         let Some((claim, fresh)) = rest else { return Self::Hit(hit) };
         if fresh.is_zero() && head.grace_ms > 0 {

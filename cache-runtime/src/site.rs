@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use tracing::error;
 
+use crate::codec::Codec;
 use crate::events::Counters;
 use crate::place;
 use crate::policy::{Ahead, Jitter, SingleFlight};
@@ -33,6 +34,7 @@ pub struct Site {
     pub(crate) module: &'static str,
     pub(crate) shape: Shape,
     pub(crate) version: u32,
+    pub(crate) codec: Codec,
     pub(crate) flight: SingleFlight,
     pub(crate) jitter: Jitter,
     pub(crate) keep_none: bool,
@@ -61,6 +63,7 @@ impl Site {
             module,
             shape,
             version: 0,
+            codec: Codec::Json,
             flight: SingleFlight::Fleet,
             jitter: Jitter::None,
             keep_none: true,
@@ -80,6 +83,13 @@ impl Site {
     #[must_use]
     pub const fn version(mut self, version: u32) -> Self {
         self.version = version;
+        self
+    }
+
+    /// How values are encoded.
+    #[must_use]
+    pub const fn codec(mut self, codec: Codec) -> Self {
+        self.codec = codec;
         self
     }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 use cache_aside::Cache;
 use tokio::task::JoinSet;
 
-use crate::program::{self, account, grown, lenient, renamed, total, write, write_all};
+use crate::program::{self, account, grown, lenient, renamed, switched, total, write, write_all};
 use crate::support::client::Client;
 
 /// The rows that all programs hammer.
@@ -59,6 +59,7 @@ impl World {
             "grown" => self.grown(id).await.to_string(),
             "lenient" => self.lenient(id).await.to_string(),
             "renamed" => self.renamed(id).await.to_string(),
+            "switched" => self.switched(id).await.to_string(),
             "write" => write(self, id).await.to_string(),
             "write all" => write_all(self, id).await.to_string(),
             "clear total" => total::clear_cache(self, id).await.unwrap().to_string(),
@@ -69,6 +70,7 @@ impl World {
                 grown::clear_cache_all(self).await.unwrap();
                 lenient::clear_cache_all(self).await.unwrap();
                 renamed::clear_cache_all(self).await.unwrap();
+                switched::clear_cache_all(self).await.unwrap();
                 "done".to_owned()
             }
             "keys" => {
@@ -78,6 +80,7 @@ impl World {
                     grown::cache_key(self, id),
                     lenient::cache_key(self, id),
                     renamed::cache_key(self, id),
+                    switched::cache_key(self, id),
                 ];
                 keys.map(Result::unwrap).join(" ")
             }
@@ -123,6 +126,7 @@ impl World {
                 0..4 => self.total(id).await,
                 4..8 => self.account(id).await,
                 8 => self.grown(id).await,
+                9 if task.is_multiple_of(2) => self.switched(id).await,
                 9 => self.renamed(id).await,
                 _ => {
                     total::refresh_cache(&self, id).await;

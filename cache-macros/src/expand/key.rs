@@ -3,7 +3,7 @@
 use super::{argument, duration, made, returns, spanned};
 use crate::item::FnItem;
 use crate::site::{Hashed, Helpers, Key, Part, Site, is_reference};
-use crate::values::{Ahead, Flight, Jitter};
+use crate::values::{Ahead, Codec, Flight, Jitter};
 use proc_macro2::{Ident, Literal, Span, TokenStream};
 use quote::{ToTokens, format_ident, quote_spanned};
 use syn::ext::IdentExt;
@@ -143,6 +143,9 @@ fn constants(p: &TokenStream, site: &Site, item: &FnItem) -> TokenStream {
     let mut constants = made!(#p::Site::new(#name, ::core::module_path!(), #p::Shape::#shape));
     if let Some(version) = site.version {
         constants.extend(made!(.version(#version)));
+    }
+    if let Some(Codec::Msgpack) = site.codec {
+        constants.extend(made!(.codec(#p::Codec::Msgpack)));
     }
     if let Some(flight) = &site.flight {
         let flight = match flight {

@@ -11,7 +11,7 @@ use super::{
     FLAG_NONE, FLAG_TAGS, FLAGS, FORMAT, Found, HEADER, Head, Kind, MAGIC, PREFIX, Prefix, Value, begin,
     finish, read, tagged,
 };
-use crate::codec;
+use crate::codec::{self, Codec};
 
 /// Reads the bytes as they are, as the rest of a record of each kind, and as the payload of a value.
 ///
@@ -92,20 +92,24 @@ enum Shape {
 
 /// Decodes them as several types; what decodes is the same when it is written and decoded again.
 fn payload(bytes: &[u8]) {
-    for is_none in [false, true] {
-        same::<serde_json::Value>(bytes, is_none);
-        same::<Shape>(bytes, is_none);
-        same::<Vec<Shape>>(bytes, is_none);
-        same::<Option<Option<u8>>>(bytes, is_none);
-        same::<(u128, String, char)>(bytes, is_none);
-        same::<()>(bytes, is_none);
+    // Those that this program has.
+    for codec in (0..=u8::MAX).filter_map(Codec::of) {
+        for is_none in [false, true] {
+            same::<serde_json::Value>(codec, bytes, is_none);
+            same::<Shape>(codec, bytes, is_none);
+            same::<Vec<Shape>>(codec, bytes, is_none);
+            same::<Option<Option<u8>>>(codec, bytes, is_none);
+            same::<(u128, String, char)>(codec, bytes, is_none);
+            same::<()>(codec, bytes, is_none);
+        }
     }
 }
 
-fn same<T: Serialize + DeserializeOwned + PartialEq + Debug>(bytes: &[u8], is_none: bool) {
-    if let Ok(value) = codec::decode::<T>(bytes, is_none) {
-        let json = codec::to_json(&value, usize::MAX).expect("what was read can be written");
-        let again: T = codec::decode(&json, codec::is_none(&value)).expect("and read again");
+fn same<T: Serialize + DeserializeOwned + PartialEq + Debug>(codec: Codec, bytes: &[u8], is_none: bool) {
+    if let Ok(value) = codec.decode::<T>(bytes, is_none) {
+        let mut written = Vec::new();
+        codec.encode(&value, &mut written, usize::MAX).expect("what was read can be written");
+        let again: T = codec.decode(&written, codec::is_none(&value)).expect("and read again");
         assert_eq!(again, value);
     }
 }
@@ -120,9 +124,10 @@ mod tests {
     use super::*;
 
     fn heads() -> impl Strategy<Value = Head> {
-        any::<(u8, u32, u64, [u8; 16], u32, u64, u64)>().prop_map(
-            |(flags, version, fingerprint, identity, load_ms, life_ms, grace_ms)| Head {
+        any::<(u8, u8, u32, u64, [u8; 16], u32, u64, u64)>().prop_map(
+            |(flags, codec, version, fingerprint, identity, load_ms, life_ms, grace_ms)| Head {
                 flags,
+                codec,
                 version,
                 fingerprint,
                 identity,
@@ -148,6 +153,33 @@ mod tests {
             tagged(&record, tags).to_vec()
         })
     }
+
+    /// What MessagePack is made of: sequences, maps and texts, long and short, numbers, and some that lie.
+    const MSGPACK: [&[u8]; 23] = [
+        b"\x90",
+        b"\x91",
+        b"\x92",
+        b"\x81",
+        b"\x82",
+        b"\xc0",
+        b"\x07",
+        b"\xa4Unit",
+        b"\xa5Point",
+        b"\xa3Map",
+        b"\xa5Named",
+        b"\xa4text",
+        b"\xa4rest",
+        b"\xcb\x7f\xf8\0\0\0\0\0\0",
+        b"\xd1\x80\0",
+        b"\xc4\x10",
+        b"\xdd",
+        b"\xdf\xff",
+        b"\xd5\x05",
+        b"\xc1",
+        b"\xdb\0\0\0\x01a",
+        b"\xcf",
+        b"\xc4\x100123456789abcdef",
+    ];
 
     fn is_value(bytes: &[u8]) -> bool {
         matches!(read(Bytes::copy_from_slice(bytes)), Found::Value(_))
@@ -180,10 +212,9 @@ mod tests {
             let at = at.index(record.len());
             record[at] ^= 1_u8 << bit;
             super::record(&record);
-            // Flipped in the magic, the format, the kind, the zero, the length or what says that there are
-            // tags: no value.
+            // Flipped in the magic, the format, the kind, the length or what says that there are tags: no value.
             let is_of_tags = at == FLAGS && 1 << bit == FLAG_TAGS;
-            if at < 4 || is_of_tags || at == FLAGS + 1 || (HEADER - 4..HEADER).contains(&at) {
+            if at < 4 || is_of_tags || (HEADER - 4..HEADER).contains(&at) {
                 prop_assert!(!is_value(&record));
             }
         }
@@ -207,6 +238,12 @@ mod tests {
         fn no_json_makes_it_panic(text in r#"([\[\]{},:"\\]|null|true|Unit|Map|"text"|-?[0-9.eE]{1,6}| ){0,40}"#) {
             hostile(text.as_bytes());
         }
+
+        /// The same of MessagePack.
+        #[test]
+        fn no_msgpack_makes_it_panic(words in vec(prop::sample::select(&MSGPACK), 0..40)) {
+            hostile(&words.concat());
+        }
     }
 
     /// Types that hold themselves, and what is skipped, are read by recursion: it must have an end.
@@ -219,13 +256,13 @@ mod tests {
         for text in ["[", "{\"a\":", "[[{\"a\":[", "{\"Named\":{\"text\":\"\",\"rest\":["] {
             let deep = text.repeat(200_000).into_bytes();
             hostile(&deep);
-            assert!(codec::decode::<Nest>(&deep, false).is_err());
-            assert!(codec::decode::<Skips>(&[b"{\"a\":", &deep[..]].concat(), false).is_err());
+            assert!(Codec::Json.decode::<Nest>(&deep, false).is_err());
+            assert!(Codec::Json.decode::<Skips>(&[b"{\"a\":", &deep[..]].concat(), false).is_err());
         }
         // Closed, too.
         let closed = ["[".repeat(200_000), "]".repeat(200_000)].concat();
-        assert!(codec::decode::<Nest>(closed.as_bytes(), false).is_err());
-        assert!(codec::decode::<Nest>(b"[[[[]]]]", false).is_ok());
+        assert!(Codec::Json.decode::<Nest>(closed.as_bytes(), false).is_err());
+        assert!(Codec::Json.decode::<Nest>(b"[[[[]]]]", false).is_ok());
     }
 
     /// The hexdump of `docs/wire-format.md` is what this program would read.
@@ -258,10 +295,13 @@ mod tests {
         };
         let value = record(Kind::Value, &Head::default(), br#"{"Named":{"text":"a","rest":["Unit"]}}"#);
         let tagged = tagged(&value, [("user:1", [0x22; 16]), ("users", [0x33; 16])].into_iter()).to_vec();
+        let head_of_msgpack = Head { codec: 1, ..Head::default() };
+        let msgpack = b"\x81\xa5Named\x82\xa4text\xa1a\xa4rest\x91\xa4Unit";
         let mut newer = value.clone();
         newer[2] = FORMAT + 1;
         let seeds = [
             ("value", value.clone()),
+            ("value_msgpack", record(Kind::Value, &head_of_msgpack, msgpack)),
             ("value_tagged", tagged),
             ("value_none", record(Kind::Value, &head, b"null")),
             ("lease", record(Kind::Lease, &head, b"")[..PREFIX].to_vec()),

@@ -11,7 +11,7 @@ use super::CacheEntry;
 use super::builder::Options;
 use crate::cache::Cache;
 use crate::clock;
-use crate::codec;
+use crate::codec::Codec;
 use crate::error::{CacheError, StoreError};
 use crate::key::LONGEST;
 use crate::shared::{Core, late};
@@ -51,7 +51,7 @@ impl Shared {
             return Err(CacheError::KeyTooLong { bytes: order_key.len(), max: LONGEST });
         }
         let mut json = Vec::with_capacity(128);
-        codec::encode(payload, &mut json, self.core().options.max_value)?;
+        Codec::Json.encode(payload, &mut json, self.core().options.max_value)?;
         Ok(json)
     }
 

@@ -12,6 +12,16 @@ async fn flight(id: u64) -> u64 {
     id
 }
 
+#[cache(codec = "cbor")]
+async fn codec(id: u64) -> u64 {
+    id
+}
+
+#[cache(codec = json)]
+async fn unquoted(id: u64) -> u64 {
+    id
+}
+
 #[cache(cache_none = "no")]
 async fn none(id: u64) -> Option<u64> {
     Some(id)

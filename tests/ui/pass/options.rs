@@ -25,12 +25,12 @@ fn user(id: u64) -> User {
     User { id, seconds: 9, tags: (1, 2) }
 }
 
-#[cache(ttl = 300, key_prefix = "user", jitter = 60, version = 2, single_flight = "process")]
+#[cache(ttl = 300, key_prefix = "user", jitter = 60, version = 2, codec = "json", single_flight = "process")]
 async fn plain(id: u64) -> User {
     user(id)
 }
 
-#[cache(jitter = "10%", ttl = "1h30m", single_flight = "off", cache_none = false,)]
+#[cache(jitter = "10%", ttl = "1h30m", single_flight = "off", cache_none = false, codec = "msgpack",)]
 async fn times(id: u64) -> Option<User> {
     Some(user(id))
 }
