@@ -3,6 +3,7 @@
 use std::io::{self, BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
+use std::sync::{Mutex, OnceLock};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -10,6 +11,8 @@ use std::time::{Duration, Instant};
 pub struct Server {
     process: Child,
     port: u16,
+    /// For questions of the benches' own. It stays, because a connection that ends is a read, too.
+    own: OnceLock<Mutex<Link>>,
 }
 
 impl Server {
@@ -22,7 +25,7 @@ impl Server {
             .stdout(Stdio::null())
             .spawn()
             .expect("redis-server is on the PATH");
-        let server = Self { process, port };
+        let server = Self { process, port, own: OnceLock::new() };
         let begun = Instant::now();
         let ours = format!("process_id:{}", server.process.id());
         while !Link::to(port)
@@ -39,6 +42,32 @@ impl Server {
         format!("redis://127.0.0.1:{}", self.port)
     }
 
+    /// What it is called, and its version.
+    pub fn version(&self) -> (String, String) {
+        let info = self.link().ask(&["INFO", "server"]).expect("it answers");
+        let found = |name: &str| {
+            let line = info.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix("_version:"));
+            line.map(|version| (name.to_owned(), version.to_owned()))
+        };
+        // Valkey has both lines.
+        found("valkey").or_else(|| found("redis")).expect("a server says its version")
+    }
+
+    /// What it has done so far.
+    pub fn work(&self) -> Work {
+        let own = self.own.get_or_init(|| Mutex::new(self.link()));
+        let info = own.lock().expect("nobody panics").ask(&["INFO", "all"]).expect("it answers");
+        let number = |text: &str| text.split(',').next()?.parse::<u64>().ok();
+        let own = ["cmdstat_info", "cmdstat_config"];
+        let calls = info.lines().filter(|line| line.starts_with("cmdstat_"));
+        let calls = calls.filter(|line| !own.iter().any(|own| line.starts_with(own)));
+        let reads = info.lines().find_map(|line| number(line.strip_prefix("total_reads_processed:")?));
+        Work {
+            commands: calls.filter_map(|line| number(line.split_once("calls=")?.1)).sum(),
+            reads: reads.expect("a server counts what it reads"),
+        }
+    }
+
     /// A connection that blocks.
     pub fn link(&self) -> Link {
         Link::to(self.port).expect("it answers")
@@ -49,6 +78,22 @@ impl Drop for Server {
     fn drop(&mut self) {
         let _ = self.process.kill();
         let _ = self.process.wait();
+    }
+}
+
+/// What a server counts.
+#[derive(Clone, Copy, Debug)]
+pub struct Work {
+    /// Also those that scripts give, but for those that ask for this.
+    pub commands: u64,
+    /// How often it read from a connection. What a client sends in one flush, and waits for, is one.
+    pub reads: u64,
+}
+
+impl Work {
+    /// The reads of the later question are left out.
+    pub fn since(self, before: Self) -> Self {
+        Self { commands: self.commands - before.commands, reads: self.reads - before.reads - 1 }
     }
 }
 

@@ -16,8 +16,8 @@ usage: cargo xtask <command>
 
   test    find or install Redis and Valkey, then run every test: unit, integration, UI and
           documentation tests, and the examples, on the embedded store and on Redis
-  bench   measure one thing beside its peers: `near_hit`, `near_scan`, `invalidation`; what follows
-          the name are its options
+  bench   measure one thing beside its peers, or without a name one after the other; an unknown name
+          lists all. --rounds N, --json FILE, --svg FILE, or --save: both into docs/benches/
   redis   start a throw-away Redis, print its REDIS_URL, and keep it until Ctrl-C";
 
 fn main() -> ExitCode {
@@ -25,7 +25,8 @@ fn main() -> ExitCode {
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     let done = match words[..] {
         ["test"] => test::all(),
-        ["bench", name, ref options @ ..] => bench::one(name, options),
+        ["bench", "--help" | "-h"] => Err(USAGE.to_owned()),
+        ["bench", ref words @ ..] => bench::some(words),
         ["redis"] => throwaway::until_stopped(),
         _ => Err(USAGE.to_owned()),
     };

@@ -1,17 +1,21 @@
 //! To forget ten entries among many other keys: by their tag, by their keys, by a glob; and how long another
-//! client's `GET` takes meanwhile.
+//! client's `GET` takes meanwhile. Beside it what people write by hand.
 //!
 //! ```text
 //! cargo xtask bench invalidation [--rounds N] [--keys 1000,100000,1000000]
 //! ```
 
-use std::env;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread::{self, sleep};
 use std::time::{Duration, Instant};
 
 use benches::server::{Link, Server};
+use benches::stats::quantile;
+use benches::{Better, Cell, Chart, Column, Options, Report, Row, Table};
 use cache_aside::{Cache, cache};
+use clap::Parser;
+use redis::aio::MultiplexedConnection;
+use redis::{Client, cmd};
 use tokio::runtime::Runtime;
 
 const ENTRIES: u64 = 10;
@@ -34,10 +38,13 @@ enum Way {
     Key,
     Keys,
     Glob,
+    Scan,
+    Every,
 }
 
 impl Way {
-    const ALL: [Self; 5] = [Self::Nothing, Self::Tag, Self::Key, Self::Keys, Self::Glob];
+    const ALL: [Self; 7] =
+        [Self::Nothing, Self::Tag, Self::Key, Self::Keys, Self::Glob, Self::Scan, Self::Every];
 
     fn name(self) -> &'static str {
         match self {
@@ -46,41 +53,43 @@ impl Way {
             Self::Key => "clear_cache, 1 entry",
             Self::Keys => "clear_cache, 10 entries in turn",
             Self::Glob => "delete_pattern, 10 entries",
+            Self::Scan => "by hand: SCAN COUNT 1000, UNLINK",
+            Self::Every => "by hand: KEYS, UNLINK",
         }
     }
 
     /// How often in each round: what is short is measured more often.
     fn times(self) -> usize {
-        if let Self::Glob = self { 1 } else { 20 }
-    }
-
-    async fn go(self, cache: &Cache) {
         match self {
-            Self::Nothing => {}
-            Self::Tag => cache.invalidate_tags(&["hot"]).await.expect("the server is there"),
-            Self::Key => assert!(entry::clear_cache(cache, 0).await.expect("the server is there")),
-            Self::Keys => {
-                for id in 0..ENTRIES {
-                    assert!(entry::clear_cache(cache, id).await.expect("the server is there"));
-                }
-            }
-            Self::Glob => {
-                assert_eq!(cache.delete_pattern("hot:*").await.expect("the server is there"), ENTRIES);
-            }
+            Self::Nothing | Self::Tag | Self::Key | Self::Keys => 20,
+            Self::Glob | Self::Scan | Self::Every => 1,
         }
     }
 
-    /// The same, whether or not there is anything to forget.
-    async fn again(self, cache: &Cache) {
+    /// Whether or not there is anything to forget: how many entries it found, if it says so.
+    async fn go(self, place: &Place) -> Option<u64> {
+        let cache = &place.cache;
         match self {
-            Self::Key => drop(entry::clear_cache(cache, 0).await.expect("the server is there")),
-            Self::Keys => {
-                for id in 0..ENTRIES {
-                    entry::clear_cache(cache, id).await.expect("the server is there");
-                }
+            Self::Nothing => None,
+            Self::Tag => {
+                cache.invalidate_tags(&["hot"]).await.expect("the server is there");
+                None
             }
-            Self::Glob => drop(cache.delete_pattern("hot:*").await.expect("the server is there")),
-            Self::Nothing | Self::Tag => self.go(cache).await,
+            Self::Key => Some(u64::from(entry::clear_cache(cache, 0).await.expect("the server is there"))),
+            Self::Keys => {
+                let mut found = 0;
+                for id in 0..ENTRIES {
+                    found += u64::from(entry::clear_cache(cache, id).await.expect("the server is there"));
+                }
+                Some(found)
+            }
+            Self::Glob => Some(cache.delete_pattern("hot:*").await.expect("the server is there")),
+            Self::Scan => Some(scan(&mut place.bare.clone()).await),
+            Self::Every => {
+                let mut bare = place.bare.clone();
+                let keys = cmd("KEYS").arg("hot:*").query_async(&mut bare).await.expect("it answers");
+                Some(unlink(&mut bare, keys).await)
+            }
         }
     }
 
@@ -89,31 +98,56 @@ impl Way {
         match self {
             Self::Nothing => ENTRIES,
             Self::Key => ENTRIES - 1,
-            Self::Tag | Self::Keys | Self::Glob => 0,
+            Self::Tag | Self::Keys | Self::Glob | Self::Scan | Self::Every => 0,
         }
     }
+}
+
+/// What people write.
+async fn scan(bare: &mut MultiplexedConnection) -> u64 {
+    let (mut cursor, mut found) = (0_u64, 0);
+    loop {
+        let mut step = cmd("SCAN");
+        step.arg(cursor).arg("MATCH").arg("hot:*").arg("COUNT").arg(1000);
+        let (next, keys): (u64, Vec<String>) = step.query_async(bare).await.expect("it answers");
+        found += unlink(bare, keys).await;
+        cursor = next;
+        if cursor == 0 {
+            return found;
+        }
+    }
+}
+
+async fn unlink(bare: &mut MultiplexedConnection, keys: Vec<String>) -> u64 {
+    if keys.is_empty() {
+        return 0;
+    }
+    cmd("UNLINK").arg(keys).query_async(bare).await.expect("it answers")
 }
 
 /// One server, with so many keys beside the entries.
 struct Place {
     server: Server,
     cache: Cache,
+    bare: MultiplexedConnection,
     keys: u64,
 }
 
 /// What was measured of one way at one place.
 #[derive(Default)]
 struct Measured {
-    times: Vec<Duration>,
+    times: Vec<f64>,
     commands: u64,
     /// The median of another client's reads in each round,
-    halves: Vec<Duration>,
-    /// and what all but a hundredth of them took at most.
-    mosts: Vec<Duration>,
+    halves: Vec<f64>,
+    /// what all but a hundredth of them took at most,
+    mosts: Vec<f64>,
+    /// and the longest.
+    longest: Vec<f64>,
 }
 
 impl Place {
-    fn with(keys: u64) -> Self {
+    fn with(runtime: &Runtime, keys: u64) -> Self {
         let server = Server::start();
         let mut link = server.link();
         let numbers: Vec<u64> = (0..keys).collect();
@@ -123,8 +157,15 @@ impl Place {
             };
             link.pipeline(numbers.iter().map(|number| set(number).to_vec())).expect("there is room");
         }
-        let cache = Cache::builder().redis(server.url()).build().expect("a cache");
-        Self { server, cache, keys }
+        // On a busy machine a step may take longer than a caller would wait.
+        let builder = Cache::builder().redis(server.url()).store_budget(Duration::from_secs(10));
+        let cache = builder.build().expect("a cache");
+        let client = Client::open(server.url()).expect("a URL");
+        // `KEYS` takes longer than the half second for which it waits otherwise.
+        let config = redis::AsyncConnectionConfig::new().set_response_timeout(None);
+        let bare = client.get_multiplexed_async_connection_with_config(&config);
+        let bare = runtime.block_on(bare).expect("it answers");
+        Self { server, cache, bare, keys }
     }
 
     async fn fill(&self) {
@@ -144,39 +185,39 @@ impl Place {
 
     /// What the server is asked, with nobody else there.
     fn count(&self, runtime: &Runtime, way: Way) -> u64 {
-        let mut link = self.server.link();
         runtime.block_on(self.fill());
-        link.ask(&["CONFIG", "RESETSTAT"]).expect("it answers");
-        runtime.block_on(way.go(&self.cache));
-        let stats = link.ask(&["INFO", "commandstats"]).expect("it answers");
-        let calls = stats.lines().filter(|line| !line.starts_with("cmdstat_config")).filter_map(|line| {
-            let (_, calls) = line.split_once("calls=")?;
-            calls.split(',').next()?.parse::<u64>().ok()
-        });
-        calls.sum()
+        let before = self.server.work();
+        runtime.block_on(way.go(self));
+        self.server.work().since(before).commands
     }
 
     /// How long it takes, on a quiet server.
-    fn time(&self, runtime: &Runtime, way: Way) -> Vec<Duration> {
+    fn time(&self, runtime: &Runtime, way: Way) -> Vec<f64> {
+        if let Way::Nothing = way {
+            return Vec::new();
+        }
         let one = async || {
             self.fill().await;
             let begun = Instant::now();
-            way.go(&self.cache).await;
+            let found = way.go(self).await;
             let time = begun.elapsed();
             assert_eq!(self.there().await, way.left());
-            time
+            assert!(found.is_none_or(|found| found == ENTRIES - way.left()));
+            millis(time)
         };
+        // What goes through all keys finds them in the processor's cache, or not, whoever was there before.
+        runtime.block_on(way.go(self));
         (0..way.times()).map(|_| runtime.block_on(one())).collect()
     }
 
     /// How long another client's reads take while it is done once each [`PAUSE`], or as often as it can be.
-    fn disturb(&self, runtime: &Runtime, way: Way) -> Vec<Duration> {
+    fn disturb(&self, runtime: &Runtime, way: Way) -> Vec<f64> {
         let stop = AtomicBool::new(false);
         thread::scope(|scope| {
             let reader = scope.spawn(|| reads(self.server.link(), self.keys, &stop));
             let (begun, mut next) = (Instant::now(), Duration::ZERO);
             while begun.elapsed() < SPELL {
-                runtime.block_on(way.again(&self.cache));
+                runtime.block_on(way.go(self));
                 next += PAUSE;
                 sleep(next.saturating_sub(begun.elapsed()));
             }
@@ -191,58 +232,78 @@ fn other(number: u64) -> String {
 }
 
 /// Another client, which reads any of the other keys until it is told to stop: how long each took.
-fn reads(mut link: Link, keys: u64, stop: &AtomicBool) -> Vec<Duration> {
+fn reads(mut link: Link, keys: u64, stop: &AtomicBool) -> Vec<f64> {
     let mut gets = Vec::new();
     while !stop.load(Relaxed) {
         let key = other(fastrand::u64(..keys));
         let begun = Instant::now();
         link.ask(&["GET", &key]).expect("it answers");
-        gets.push(begun.elapsed());
+        gets.push(millis(begun.elapsed()));
         sleep(Duration::from_micros(20));
     }
     gets
 }
 
-/// The duration below which this share of them is.
-fn quantile(durations: &mut [Duration], share: f64) -> Duration {
-    durations.sort_unstable();
-    durations[(durations.len() as f64 * share) as usize]
+fn millis(time: Duration) -> f64 {
+    time.as_secs_f64() * 1e3
+}
+
+#[derive(Parser)]
+struct Args {
+    #[command(flatten)]
+    common: Options,
+    /// Among how many other keys.
+    #[arg(long, value_name = "N,N", value_delimiter = ',', default_value = "1000,100000,1000000",
+          value_parser = clap::value_parser!(u64).range(1..))]
+    keys: Vec<u64>,
 }
 
 fn main() {
-    let words: Vec<String> = env::args().collect();
-    let option = |name| words.iter().position(|word| word == name).and_then(|at| words.get(at + 1));
-    let rounds = option("--rounds").map_or(21, |rounds| rounds.parse().expect("--rounds N"));
-    let keys = option("--keys").map_or("1000,100000,1000000", String::as_str).split(',');
-    let places: Vec<Place> = keys.map(|keys| Place::with(keys.parse().expect("--keys N,N"))).collect();
+    let Args { common, keys } = Args::parse();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let places: Vec<Place> = keys.iter().map(|keys| Place::with(&runtime, *keys)).collect();
+    let mut report = Report::new("Forgetting ten entries among other keys").peers(&["redis"]);
+    report = report.server(&places[0].server);
     let mut measured: Vec<Vec<Measured>> =
-        Way::ALL.map(|_| places.iter().map(|_| Measured::default()).collect()).into();
+        places.iter().map(|_| Way::ALL.map(|_| Measured::default()).into()).collect();
     // The first round only warms up.
-    for round in 0..=rounds {
-        for (at, place) in places.iter().enumerate() {
-            for (way, measured) in Way::ALL.into_iter().zip(&mut measured) {
+    for round in 0..=common.rounds(5) {
+        for (place, measured) in places.iter().zip(&mut measured) {
+            for (way, measured) in Way::ALL.into_iter().zip(measured) {
                 if round == 0 {
-                    measured[at].commands = place.count(&runtime, way);
+                    measured.commands = place.count(&runtime, way);
                 } else {
-                    measured[at].times.extend(place.time(&runtime, way));
-                    let mut gets = place.disturb(&runtime, way);
-                    measured[at].halves.push(quantile(&mut gets, 0.5));
-                    measured[at].mosts.push(quantile(&mut gets, 0.99));
+                    measured.times.extend(place.time(&runtime, way));
+                    let gets = place.disturb(&runtime, way);
+                    measured.halves.push(quantile(&gets, 0.5));
+                    measured.mosts.push(quantile(&gets, 0.99));
+                    measured.longest.push(quantile(&gets, 1.0));
                 }
             }
         }
     }
-    for (at, place) in places.iter().enumerate() {
-        let title = format!("among {} other keys", place.keys);
-        println!("{title:34}{:>12}{:>12}{:>12}{:>12}", "median", "commands", "GET p50", "GET p99");
-        for (way, measured) in Way::ALL.into_iter().zip(&mut measured) {
-            let Measured { times, commands, halves, mosts } = &mut measured[at];
-            let [time, half, most] =
-                [times, halves, mosts].map(|each| quantile(each, 0.5).as_secs_f64() * 1e3);
-            println!("{:34}{time:>9.3} ms{commands:>12}{half:>9.3} ms{most:>9.3} ms", way.name());
-        }
-        println!();
+    for (place, measured) in places.iter().zip(&measured) {
+        report.add(table(place.keys, measured));
     }
-    println!("GET: another client's, while this is done a hundred times a second, or as often as it can be");
+    report
+        .note("GET: another client's, while this is done a hundred times a second, or as often as it can be");
+    report.finish(&common);
+}
+
+fn table(keys: u64, measured: &[Measured]) -> Table {
+    let rows = Way::ALL.into_iter().zip(measured).map(|(way, measured)| {
+        let Measured { times, commands, halves, mosts, longest } = measured;
+        let [time, half, most, longest] = [times, halves, mosts, longest].map(|each| Cell::median(each));
+        Row::new(way.name(), vec![time, Cell::just(*commands as f64), half, most, longest])
+    });
+    let millis = |name| Column::new(name, "ms", Better::Lower);
+    let columns = vec![
+        millis("time"),
+        Column::new("commands", "", Better::Lower),
+        millis("GET p50"),
+        millis("GET p99"),
+        millis("GET max"),
+    ];
+    let bars = Chart::Bars(vec![0, 3]);
+    Table::new(format!("among {keys} other keys"), columns, rows.collect()).chart(bars)
 }

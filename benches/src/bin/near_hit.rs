@@ -1,18 +1,18 @@
 //! A near hit: the whole decorated call, beside what peers take.
 //!
 //! ```text
-//! cargo xtask bench near_hit [--rounds N] [--json FILE]
+//! cargo xtask bench near_hit [--rounds N]
 //! ```
 
 use std::hash::Hash;
 use std::hint::black_box;
 use std::sync::Arc;
 use std::time::Duration;
-use std::{env, fs};
 
-use benches::{Candidate, Load, Table, compare, runtime, zipf};
+use benches::{Candidate, Chart, Load, Options, Report, compare, runtime, zipf};
 use cache_aside::{Settings, cache};
 use cached::macros::{cached, concurrent_cached};
+use clap::Parser;
 use serde::{Deserialize, Serialize};
 
 const KEYS: usize = 10_000;
@@ -251,25 +251,25 @@ fn loads() -> Vec<Load> {
 }
 
 fn main() {
-    let words: Vec<String> = env::args().collect();
-    let option = |name| words.iter().position(|word| word == name).and_then(|at| words.get(at + 1));
-    let rounds = option("--rounds").map_or(21, |rounds| rounds.parse().expect("--rounds N"));
+    let options = Options::parse();
+    let rounds = options.rounds(21);
     // The embedded store: what is behind a near hit makes no difference to it.
     runtime().block_on(cache_aside::init(Settings::from_vars([("", ""); 0]).unwrap())).unwrap();
     let loads = loads();
-    let mut tables: Vec<Table> = Vec::new();
-    for (title, candidates) in by_id().into_iter().chain(by_name()) {
+    let mut report = Report::new("A near hit: the whole call").peers(&["cached", "moka", "quick_cache"]);
+    for (at, (title, candidates)) in by_id().into_iter().chain(by_name()).enumerate() {
         let all: Vec<usize> = (0..KEYS).collect();
         for candidate in &candidates {
             // Loaded, then read, then near.
             (0..2).for_each(|_| candidate.run(&runtime(), &all));
         }
-        let table = compare(title, &candidates, &loads, rounds);
-        println!("{table}");
-        tables.push(table);
+        let mut table = compare(title, &candidates, &loads, rounds);
+        // Two are enough for a picture: a number and a text as the argument.
+        if at != 0 && at != 2 {
+            table = table.chart(Chart::None);
+        }
+        report.add(table);
     }
-    println!("ns per call and thread (times those of the first row); allocations per call\n");
-    if let Some(file) = option("--json") {
-        fs::write(file, serde_json::to_vec_pretty(&tables).unwrap()).expect("--json FILE");
-    }
+    report.note("ns per call and thread (times those of the first row); allocations per call");
+    report.finish(&options);
 }

@@ -5,16 +5,17 @@
 //! cargo xtask bench write_behind [--rounds N] [--writes 20000]
 //! ```
 
-use std::env;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use benches::server::Server;
+use benches::{Better, Cell, Column, Options, Report, Row, Table};
 use cache_aside::redis::aio::MultiplexedConnection;
 use cache_aside::redis::io::tcp::TcpSettings;
 use cache_aside::redis::{AsyncConnectionConfig, Client, IntoConnectionInfo, cmd, pipe};
 use cache_aside::{Cache, Job, WriteBehind};
+use clap::Parser;
 use serde::{Deserialize, Serialize};
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
@@ -224,11 +225,18 @@ async fn run(writes: &WriteBehind, count: u64) {
     assert_eq!((left, done.load(Relaxed)), (0, count));
 }
 
+#[derive(Parser)]
+struct Args {
+    #[command(flatten)]
+    common: Options,
+    /// How many writes are in each measurement.
+    #[arg(long, value_name = "N", default_value_t = 20_000)]
+    writes: u64,
+}
+
 fn main() {
-    let words: Vec<String> = env::args().collect();
-    let option = |name| words.iter().position(|word| word == name).and_then(|at| words.get(at + 1));
-    let number = |name, default: u64| option(name).map_or(default, |text| text.parse().expect("a number"));
-    let (rounds, writes) = (number("--rounds", 9), number("--writes", 20_000));
+    let Args { common, writes } = Args::parse();
+    let rounds = common.rounds(9);
     let server = Server::start();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     let mut place = runtime.block_on(Place::at(&server));
@@ -237,40 +245,29 @@ fn main() {
     let mut works = Work::ALL.map(|_| Vec::new());
     // The first round only warms up.
     for round in 0..=rounds {
-        for (way, times) in Send::ALL.into_iter().zip(&mut sends) {
-            for (tasks, times) in loads.into_iter().zip(times) {
+        for (way, rates) in Send::ALL.into_iter().zip(&mut sends) {
+            for (tasks, rates) in loads.into_iter().zip(rates) {
                 // One task waits for each reply.
                 let time = runtime.block_on(way.time(&mut place, tasks, writes.min(writes * tasks / 4)));
-                times.extend((round > 0).then_some(time));
+                rates.extend((round > 0).then_some(1e6 / time));
             }
         }
-        for (way, times) in Work::ALL.into_iter().zip(&mut works) {
+        for (way, rates) in Work::ALL.into_iter().zip(&mut works) {
             let time = runtime.block_on(way.time(&mut place, writes));
-            times.extend((round > 0).then_some(time));
+            rates.extend((round > 0).then_some(1e6 / time));
         }
     }
-    println!("{:34}{:>24}{:>24}", "thousands of writes a second", "1 task", "64 tasks");
-    for (way, times) in Send::ALL.into_iter().zip(&sends) {
-        print!("{:34}", way.name());
-        for (times, bare) in times.iter().zip(&sends[way.bare()]) {
-            print!("{}", rate(times, bare));
-        }
-        println!();
-    }
-    println!("\n{:34}{:>24}", "one worker", "");
-    for (way, times) in Work::ALL.into_iter().zip(&works) {
-        println!("{:34}{}", way.name(), rate(times, &works[0]));
-    }
-}
-
-/// Thousands a second, and how many times as many as the bare way's, within each round.
-fn rate(times: &[f64], bare: &[f64]) -> String {
-    let ratio = median(bare.iter().zip(times).map(|(bare, time)| bare / time));
-    format!("{:>16.1} ({ratio:5.2})", 1e6 / median(times.iter().copied()))
-}
-
-fn median(numbers: impl Iterator<Item = f64>) -> f64 {
-    let mut numbers: Vec<f64> = numbers.collect();
-    numbers.sort_by(f64::total_cmp);
-    numbers[numbers.len() / 2]
+    let mut report = Report::new("Write-behind").peers(&["redis"]).server(&server);
+    let column = |name| Column::new(name, "kop/s", Better::Higher);
+    let rows = Send::ALL.into_iter().zip(&sends).map(|(way, rates)| {
+        let cells = rates.iter().zip(&sends[way.bare()]).map(|(rates, bare)| Cell::beside(bare, rates));
+        Row::new(way.name(), cells.collect())
+    });
+    let columns = vec![column("1 task"), column("64 tasks")];
+    report.add(Table::new("writes into the queue", columns, rows.collect()));
+    let rows = Work::ALL.into_iter().zip(&works);
+    let rows = rows.map(|(way, rates)| Row::new(way.name(), vec![Cell::beside(&works[0], rates)]));
+    report.add(Table::new("writes out of the queue", vec![column("one worker")], rows.collect()));
+    report.note("times as many: as the bare way's in the same round");
+    report.finish(&common);
 }
