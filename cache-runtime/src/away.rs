@@ -34,7 +34,7 @@ type Away<R> = Pin<Box<dyn Future<Output = R> + Send>>;
 /// Cancel safe: a caller that is dropped leaves leases and flights in order; a load that has left its
 /// caller goes on.
 pub async fn call_owned<K, R, A, H, F, B, J>(
-    call: Call<impl Nearness<K::Value>>,
+    mut call: Call<impl Nearness<K::Value>>,
     _kind: K,
     args: A,
     here: H,

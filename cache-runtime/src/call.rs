@@ -27,7 +27,7 @@ use crate::policy::{Fate, Life};
 use crate::put::encode_put;
 use crate::recovery::Target;
 use crate::sight::{Ask, Hit};
-use crate::site::{At, Labels, Site, fingerprint};
+use crate::site::{At, Labels, Site};
 use crate::store::Reach;
 use crate::tags::Tags;
 use crate::value::{Kind, Stores};
@@ -90,22 +90,18 @@ impl<N> Call<N> {
         self
     }
 
-    pub(crate) fn cache(&self) -> Result<CacheRef, CacheError> {
-        match &self.cache {
-            Some(cache) => Ok(CacheRef::Owned(cache.clone())),
-            None => global::current(),
-        }
+    /// Once: a call has one way.
+    pub(crate) fn cache(&mut self) -> Result<CacheRef, CacheError> {
+        self.cache.take().map_or_else(global::current, |cache| Ok(CacheRef::Owned(cache)))
     }
 
-    fn named(&self) -> Result<NamedKey, CacheError> {
-        match &self.key {
-            Some(key) => Ok(key.clone()?),
-            None => Err(KeyFault::Empty.into()),
-        }
+    /// Once.
+    fn named(&mut self) -> Result<NamedKey, CacheError> {
+        Ok(self.key.take().unwrap_or(Err(KeyFault::Empty))?)
     }
 
     /// What to ask the cache for.
-    pub(crate) fn ask<V>(&self, cache: &Cache) -> Result<Ask, CacheError> {
+    pub(crate) fn ask<V>(&mut self, cache: &Cache) -> Result<Ask, CacheError> {
         let NamedKey { text, identity } = self.named()?;
         let site = self.at.site;
         let of_result = site.tags == Some(Labels::Result);
@@ -121,7 +117,7 @@ impl<N> Call<N> {
             tags,
             key: cache.core().full(text)?,
             identity,
-            fingerprint: fingerprint::<V>(),
+            fingerprint: site.fingerprint::<V>(),
             version: site.version,
             flight: site.flight,
             site: Some(site),
@@ -138,7 +134,7 @@ impl<N> Call<N> {
     ///
     /// Inside a transaction all do. What a refresh would store isn't committed yet, so later the entry
     /// is forgotten.
-    pub(crate) fn open<V>(&self, refresh: bool) -> Option<(CacheRef, Ask)> {
+    pub(crate) fn open<V>(&mut self, refresh: bool) -> Option<(CacheRef, Ask)> {
         if !self.when {
             return None;
         }
@@ -171,7 +167,7 @@ impl<N> Call<N> {
 /// The decorated call.
 ///
 /// Cancel safe: a caller that is dropped leaves leases and flights in order.
-pub async fn call<K, R, L, F, J>(call: Call<impl Nearness<K::Value>>, _kind: K, load: L, judge: J) -> R
+pub async fn call<K, R, L, F, J>(mut call: Call<impl Nearness<K::Value>>, _kind: K, load: L, judge: J) -> R
 where
     K: Kind<R>,
     K::Value: Serialize + DeserializeOwned,
@@ -223,7 +219,12 @@ where
 
 /// The decorated call of a function with `stale_if_error`: as [`call`], but the error is held until
 /// it is known whether there is a value to answer with.
-pub async fn call_stale<K, R, L, F, J>(call: Call<impl Nearness<K::Value>>, _kind: K, load: L, judge: J) -> R
+pub async fn call_stale<K, R, L, F, J>(
+    mut call: Call<impl Nearness<K::Value>>,
+    _kind: K,
+    load: L,
+    judge: J,
+) -> R
 where
     K: Kind<R>,
     K::Value: Serialize + DeserializeOwned,
@@ -304,7 +305,7 @@ where
 }
 
 /// Forgets the entry of these arguments; true if there was a value.
-pub async fn clear(call: Call) -> Result<bool, CacheError> {
+pub async fn clear(mut call: Call) -> Result<bool, CacheError> {
     let cache = call.cache()?;
     let key = cache.core().full(call.named()?.text)?;
     if deferred::collect(&cache, || (Target::Key(key.clone()), call.cover(&cache))) {
@@ -317,7 +318,7 @@ pub async fn clear(call: Call) -> Result<bool, CacheError> {
 }
 
 /// Forgets every entry of the function.
-pub async fn clear_all(call: Call) -> Result<(), CacheError> {
+pub async fn clear_all(mut call: Call) -> Result<(), CacheError> {
     let cache = call.cache()?;
     if call.at.site.tags.is_some() {
         return Box::pin(cache.invalidate_function(call.at)).await;
@@ -334,7 +335,7 @@ pub async fn clear_all(call: Call) -> Result<(), CacheError> {
 
 /// The key of these arguments, without the namespace.
 pub fn cache_key(call: &Call) -> Result<String, CacheError> {
-    let text = call.named()?.text;
+    let text = call.key.clone().unwrap_or(Err(KeyFault::Empty))?.text;
     if text.len() > LONGEST {
         Err(CacheError::KeyTooLong { bytes: text.len(), max: LONGEST })
     } else {
@@ -343,7 +344,7 @@ pub fn cache_key(call: &Call) -> Result<String, CacheError> {
 }
 
 /// Looks without loading.
-pub async fn cached<K, R>(call: Call, _kind: K) -> Result<Option<R>, CacheError>
+pub async fn cached<K, R>(mut call: Call, _kind: K) -> Result<Option<R>, CacheError>
 where
     K: Kind<R>,
     K::Value: DeserializeOwned,
@@ -358,7 +359,7 @@ where
 }
 
 /// Stores by hand; the last put wins, but an older `version` never overwrites a newer one.
-pub async fn put<K, R, V, J>(call: Call, _kind: K, value: &V, judge: J) -> Result<(), CacheError>
+pub async fn put<K, R, V, J>(mut call: Call, _kind: K, value: &V, judge: J) -> Result<(), CacheError>
 where
     K: Kind<R>,
     K::Value: DeserializeOwned,

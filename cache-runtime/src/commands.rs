@@ -16,6 +16,7 @@ use crate::error::StoreError;
 use crate::events::Books;
 use crate::hold::Hold;
 use crate::near::Ticket;
+use crate::reads::{Answers, one_by_one};
 use crate::record::{self, Found, Prefix, Value};
 use crate::shared::{self, Core};
 use crate::sight::{Ask, Hit, Sight};
@@ -90,7 +91,10 @@ impl<'a> Commands<'a> {
             return Box::pin(self.look_aged()).await;
         }
         match Self::within(&mut self.left, core, |left| read(self.cache, &self.ask, left)).await {
-            Ok(bytes) => self.settled(Sight::of(bytes, &self.ask, core)).await,
+            Ok(bytes) => match Sight::of(bytes, &self.ask, core) {
+                sight @ (Sight::Undated | Sight::Stranger(_)) => Box::pin(self.settled(sight)).await,
+                sight => sight,
+            },
             Err(error) => self.failed(&error),
         }
     }
@@ -310,18 +314,22 @@ impl<'a> Commands<'a> {
     }
 }
 
-/// The bytes under the key, by a read that is shared where many read it.
+/// The bytes under the key, by a flush that is shared where many read.
 async fn read(cache: &Cache, ask: &Ask, left: Duration) -> Result<Option<Bytes>, StoreError> {
     let core = cache.core();
     let alone = || core.store.get(&ask.key);
     if !core.store.is_remote() {
         return alone().await;
     }
-    let shared = || -> Reply<'static, _> {
-        let (cache, key) = (cache.clone(), ask.key.clone());
-        Box::pin(async move { cache.core().store.get(&key).await })
+    let send = || {
+        let cache = cache.clone();
+        move |keys: Vec<String>| -> Answers<_> {
+            let cache = cache.clone();
+            Box::pin(async move { cache.core().store.get_each(&keys).await })
+        }
     };
-    core.in_time(core.reads.get(&ask.key, ask.hash(), left, alone, shared).await)
+    let times = (left, core.options.budget);
+    core.in_time(core.reads.get(&ask.key, ask.hash(), times, || ask.key.clone(), alone, send).await)
 }
 
 /// The same, with what is left of their life.
@@ -331,11 +339,15 @@ async fn read_aged(cache: &Cache, ask: &Ask, left: Duration) -> Result<Option<Ag
     if !core.store.is_remote() {
         return alone().await;
     }
-    let shared = || -> Reply<'static, _> {
-        let (cache, key) = (cache.clone(), ask.key.clone());
-        Box::pin(async move { cache.core().store.get_aged(&key).await })
+    let send = || {
+        let cache = cache.clone();
+        move |keys: Vec<String>| -> Answers<_> {
+            let cache = cache.clone();
+            Box::pin(async move { cache.core().store.get_each_aged(&keys).await })
+        }
     };
-    core.in_time(core.aged_reads.get(&ask.key, ask.hash(), left, alone, shared).await)
+    let times = (left, core.options.budget);
+    core.in_time(core.aged_reads.get(&ask.key, ask.hash(), times, || ask.key.clone(), alone, send).await)
 }
 
 /// What was read of a key, and the ticket under which it may be kept.
@@ -347,9 +359,15 @@ async fn read_near(cache: &Cache, ask: &Ask, left: Duration) -> Result<NearRead,
     if !core.store.is_remote() {
         return track(cache.clone(), ask.key.clone()).await;
     }
-    let way = || track(cache.clone(), ask.key.clone());
+    let alone = || track(cache.clone(), ask.key.clone());
+    let send = || {
+        let cache = cache.clone();
+        move |keys: Vec<String>| one_by_one(keys.into_iter().map(|key| track(cache.clone(), key)))
+    };
+    let (question, times) = (|| ask.key.clone(), (left, core.options.budget));
     // The store finds out by itself over which of its connections it had no answer.
-    core.near_reads.get(&ask.key, ask.hash(), left, way, way).await.unwrap_or_else(|_| Err(shared::late()))
+    let read = core.near_reads.get(&ask.key, ask.hash(), times, question, alone, send).await;
+    read.unwrap_or_else(|_| Err(shared::late()))
 }
 
 /// Whoever shares this read shares the ticket, which is made just before it is sent.

@@ -154,9 +154,11 @@ impl std::fmt::Debug for Care {
 
 impl Put {
     /// Nothing where the call goes past the cache.
-    fn open<V>(call: Call) -> Option<Self> {
+    fn open<V>(mut call: Call) -> Option<Self> {
+        let key = call.key.clone();
         // In a transaction the entry is forgotten after the commit.
         let (cache, ask) = call.open::<V>(true).map(|(cache, ask)| (Cache::clone(&cache), ask))?;
+        call.key = key;
         // Another writer's fence isn't taken away.
         let guard = Plan::new(On::Always).entry(call.on(&cache)).fenced().armed();
         Some(Self { cache, ask, hold: None, guard, care: Care::default(), is_uncommitted: false })

@@ -1,37 +1,36 @@
-//! Shared reads: on a hot key, callers share one GET.
+//! Shared reads: many callers read at once, and few commands go to the server.
 //!
-//! A caller who finds nobody reading the key reads by itself. A second one, who finds that caller,
-//! sends a batch of one at once: neither loses anything. Who comes while a batch is in the air joins
-//! the next one, which takes off when that one lands. It never joins what is in the air: that GET
-//! may be older than an invalidation that returned before the caller asked.
+//! Who finds next to nobody reading reads by itself: alone it loses nothing. Who finds others boards
+//! the open batch, which holds each key once, and which a task of the runtime, a *lane*, sends in one
+//! flush. There are at most [`LANES`] of them, so that the server and this process work at the same
+//! time. A lane that lands lets those it has answered run, and takes off with who has boarded
+//! meanwhile; when nobody has, it ends.
 //!
-//! **No value is older than its reader's question** (I3). Callers join a batch only while it is
-//! `Line::next`, under the lock of the shard. A batch is sealed by moving it to `Line::air`, under the
-//! same lock, and its GET, which does nothing before its first poll, is polled only after that. So
-//! every member began its read before the GET of its batch was sent, and what the server answers is
-//! at least as new as every invalidation that had returned by then.
+//! **No value is older than its reader's question** (I3). Callers board a batch only while it is
+//! `Queue::open`, under the lock of the queue. It is sealed by taking it out of there, under the same
+//! lock, and its keys are sent after that. So every member began its read before the flush was sent, and
+//! what the server answers is at least as new as every invalidation that had returned by then. What is
+//! in the air nobody joins.
 //!
-//! **Nobody waits for a caller who is dropped or no longer polled** (I7). A batch has no leader: its
-//! reply wakes all members, and the first who is polled takes it for all. When half of them have
-//! theirs, so that those who ask again are on board, the next batch is sent. Who is dropped before
-//! that, or runs out of budget, takes what is in the air off the line: its members still get its
-//! reply, and the next batch goes at once. If too many are alive and not polled, nobody sends the next:
-//! so whoever has waited for [`PATIENCE`] looks for himself, and any caller who looks does whatever is
-//! to be done. Nobody waits for a caller who reads by itself.
+//! **Nobody waits for a caller who is dropped or no longer polled** (I7). No member sends or receives
+//! for others: lanes do, which are tasks, and nobody waits for who reads by itself. A lane waits for the
+//! server no longer than a caller may. If it ends otherwise (its runtime does, or a flush panics), its
+//! members, and those who wait for it to take off, read for themselves.
 //!
 //! A timer for each caller would cost as much as all the rest. Until [`PATIENCE`] has passed, a batch
-//! has one for all its members, who are therefore of one runtime; after that, each has its own.
+//! has one for all its members, which rings without any task being polled; after that, each has its
+//! own. Such a timer is of one runtime, and so is a lane: callers of each runtime have a queue of their own.
 
 mod batch;
 #[cfg(test)]
 mod tests;
 
-use std::collections::HashMap;
-use std::hash::{BuildHasherDefault, Hasher};
+use std::hash::{BuildHasher, BuildHasherDefault, Hasher};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::runtime::Handle;
+use futures_util::future::join_all;
+use tokio::runtime::{self, Handle};
 use tokio::time::Instant;
 use tokio::time::error::Elapsed;
 
@@ -40,72 +39,118 @@ use crate::clock;
 use crate::error::StoreError;
 use crate::store::Reply;
 
-const SHARDS: usize = 64;
+/// Runtimes that read at the same time and don't hinder one another.
+const QUEUES: usize = 64;
 
-/// How long a caller waits without looking. Most replies come sooner.
+/// So many read by themselves, if no lane flies.
+const SOLOS: usize = 2;
+
+/// So many flushes are in the air.
+const LANES: usize = 2;
+
+/// How long a caller waits without a timer of its own. Most replies come sooner.
 const PATIENCE: Duration = Duration::from_millis(5);
 
-/// The reads that are going on; `T` is what one finds.
-pub(crate) struct Reads<T> {
-    // std mutexes: never held across an await, nor while a GET is polled
-    shards: [Mutex<Lines<T>>; SHARDS],
+/// What is asked for in a batch.
+pub(crate) trait Question: Send + 'static {
+    fn key(&self) -> &str;
 }
 
-type Lines<T> = HashMap<u64, Line<T>, BuildHasherDefault<Taken>>;
+impl Question for String {
+    fn key(&self) -> &str {
+        self
+    }
+}
 
-/// The reads of one key (or, once in a blue moon, of two with one hash).
-struct Line<T> {
-    /// Somebody reads by itself.
-    solo: bool,
-    /// Sealed: its GET is, or is just about to be, on the wire.
-    air: Option<Arc<Batch<T>>>,
-    /// Open.
-    next: Option<Arc<Batch<T>>>,
+/// The answers to the questions of one flush, in their order.
+pub(crate) type Answers<T> = Reply<'static, Vec<Result<T, StoreError>>>;
+
+/// For what can't be asked together: all at once, and done when all are.
+pub(crate) fn one_by_one<T: Send + 'static>(replies: impl Iterator<Item = Reply<'static, T>>) -> Answers<T> {
+    let all = join_all(replies);
+    Box::pin(async move { Ok(all.await) })
+}
+
+/// The reads that are going on: questions `Q`, of which each finds a `T`.
+pub(crate) struct Reads<Q, T> {
+    queues: [Arc<Queue<Q, T>>; QUEUES],
+}
+
+/// The reads of one runtime.
+struct Queue<Q, T> {
+    // std mutex: never held across an await
+    state: Mutex<State<Q, T>>,
+}
+
+struct State<Q, T> {
+    /// Whose lanes they are, if there are any.
+    runtime: Option<runtime::Id>,
+    solos: usize,
+    lanes: usize,
+    /// It takes off with the next lane.
+    open: Option<Arc<Batch<Q, T>>>,
+    /// How many keys the last one had.
+    usual: usize,
+}
+
+/// There was no answer in time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Late;
+
+impl From<Elapsed> for Late {
+    fn from(_: Elapsed) -> Self {
+        Self
+    }
 }
 
 /// How a caller reads.
-enum Way<'a, T> {
-    Alone { _solo: Option<Solo<'a, T>> },
-    Shared(Member<'a, T>),
+enum Way<'a, Q, T> {
+    Alone { _solo: Option<Solo<'a, Q, T>> },
+    Shared(Member<Q, T>),
 }
+
+/// The caller's way, and a lane that is to fly, where a batch needs one.
+type Joined<'a, Q, T> = (Way<'a, Q, T>, Option<(Handle, Lane<Q, T>)>);
 
 /// A caller who reads by itself.
-struct Solo<'a, T> {
-    reads: &'a Reads<T>,
-    hash: u64,
+struct Solo<'a, Q, T>(&'a Queue<Q, T>);
+
+/// A caller's place in a batch, which goes on without it.
+struct Member<Q, T> {
+    batch: Arc<Batch<Q, T>>,
+    seat: usize,
 }
 
-/// A caller's place in a batch; dropping it leaves.
-struct Member<'a, T> {
-    reads: &'a Reads<T>,
-    hash: u64,
-    batch: Arc<Batch<T>>,
-    done: bool,
-}
-
-impl<T: Clone + Send + 'static> Reads<T> {
+impl<Q: Question, T: Clone + Send + 'static> Reads<Q, T> {
     pub(crate) fn new() -> Self {
-        Self { shards: std::array::from_fn(|_| Mutex::default()) }
+        Self { queues: std::array::from_fn(|_| Arc::new(Queue { state: Mutex::new(State::idle()) })) }
     }
 
-    /// What is under `key`, of which `hash` is a good hash, if it is found within `left`. `shared` makes
-    /// the same future as `alone`, for as long as others may want it; neither future does anything
-    /// before its first poll.
+    /// What is under `key`, of which `hash` is a good hash, if it is found within `left`: by `alone`, or
+    /// by what `send` makes, which sends questions for as long as a caller may wait, `most`.
     ///
     /// Cancel safe: a batch goes on without the member.
-    pub(crate) fn get<'a>(
+    pub(crate) fn get<'a, F>(
         &self,
         key: &str,
         hash: u64,
-        left: Duration,
+        (left, most): (Duration, Duration),
+        question: impl FnOnce() -> Q,
         alone: impl FnOnce() -> Reply<'a, T>,
-        shared: impl FnOnce() -> Reply<'static, T>,
-    ) -> impl Future<Output = Result<Result<T, StoreError>, Elapsed>> {
+        send: impl FnOnce() -> F,
+    ) -> impl Future<Output = Result<Result<T, StoreError>, Late>>
+    where
+        F: Fn(Vec<Q>) -> Answers<T> + Send + 'static,
+    {
         // Not in the future, which is part of every decorated call and small.
-        let way = self.join(key, hash, shared);
+        let (way, lane) = self.join(key, hash, question);
+        if let Some((runtime, lane)) = lane {
+            // Not under a lock: a runtime that is ending drops the task, and so the lane, right here.
+            runtime.spawn(lane.fly(most, send()));
+        }
         async move {
-            let mut member = match way {
-                Way::Alone { _solo } => return clock::timeout(left, alone()).await,
+            let member = match way {
+                Way::Alone { _solo } => return Ok(clock::timeout(left, alone()).await?),
                 Way::Shared(member) => member,
             };
             let begun = Instant::now();
@@ -115,97 +160,65 @@ impl<T: Clone + Send + 'static> Reads<T> {
                 Some(outcome) => outcome,
                 None => Box::pin(clock::timeout(rest(), member.late())).await?,
             };
-            member.done = true;
             match outcome {
                 Outcome::Reply(reply) => Ok(reply),
-                Outcome::Panic => Box::pin(clock::timeout(rest(), alone())).await,
+                Outcome::Late => Err(Late),
+                Outcome::Gone => Ok(Box::pin(clock::timeout(rest(), alone())).await?),
             }
         }
     }
 
-    fn join(&self, key: &str, hash: u64, get: impl FnOnce() -> Reply<'static, T>) -> Way<'_, T> {
-        let mut lines = self.lines(hash);
-        let line = lines.entry(hash).or_insert(Line { solo: false, air: None, next: None });
-        if !line.solo && line.next.is_none() {
-            line.solo = true;
-            return Way::Alone { _solo: Some(Solo { reads: self, hash }) };
+    fn join(&self, key: &str, hash: u64, question: impl FnOnce() -> Q) -> Joined<'_, Q, T> {
+        let alone = |solo| (Way::Alone { _solo: solo }, None);
+        // Outside a runtime there are neither tasks nor timers.
+        let Ok(handle) = Handle::try_current() else { return alone(None) };
+        let runtime = handle.id();
+        let at = BuildHasherDefault::<Taken>::default().hash_one(runtime) % QUEUES as u64;
+        let queue = &self.queues[usize::try_from(at).unwrap_or(0)];
+        let mut state = queue.lock();
+        if state.lanes == 0 && state.solos < SOLOS {
+            state.solos += 1;
+            return alone(Some(Solo(queue)));
         }
-        // Outside a runtime there are no timers.
-        let Ok(runtime) = Handle::try_current().map(|handle| handle.id()) else {
-            return Way::Alone { _solo: None };
-        };
-        let batch = match &line.next {
-            Some(next) if next.is_of(key, runtime) => {
-                next.enter();
-                Arc::clone(next)
-            }
-            Some(_) => return Way::Alone { _solo: None },
-            None => Arc::clone(line.next.insert(Arc::new(Batch::open(key, runtime, get())))),
-        };
-        Way::Shared(Member { reads: self, hash, batch, done: false })
-    }
-}
-
-impl<T> Reads<T> {
-    fn lines(&self, hash: u64) -> MutexGuard<'_, Lines<T>> {
-        let shard = usize::try_from((hash >> 32) % SHARDS as u64).unwrap_or(0);
-        self.shards[shard].lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Changes the line, and removes it if nobody reads any more.
-    fn change<R>(&self, hash: u64, change: impl FnOnce(&mut Line<T>) -> Option<R>) -> Option<R> {
-        let mut lines = self.lines(hash);
-        let line = lines.get_mut(&hash)?;
-        let changed = change(line);
-        if !line.solo && line.air.is_none() && line.next.is_none() {
-            lines.remove(&hash);
+        if state.lanes > 0 && state.runtime != Some(runtime) {
+            return alone(None);
         }
-        changed
-    }
-
-    /// The batch in the air before this one; if there is none, this one is sealed.
-    fn ahead_of(&self, hash: u64, batch: &Arc<Batch<T>>) -> Option<Arc<Batch<T>>> {
-        self.change(hash, |line| {
-            if !is(line.next.as_ref(), batch) {
-                return None;
-            }
-            if line.air.is_none() {
-                line.seal();
-                return None;
-            }
-            line.air.clone()
-        })
-    }
-
-    /// Takes a batch that landed off the line; gives the next one, which that seals.
-    fn clear(&self, hash: u64, landed: &Arc<Batch<T>>) -> Option<Arc<Batch<T>>> {
-        self.change(hash, |line| {
-            if !is(line.air.as_ref(), landed) {
-                return None;
-            }
-            line.seal();
-            line.air.clone()
-        })
+        let usual = state.usual;
+        let batch = state.open.get_or_insert_with(|| Arc::new(Batch::open(usual)));
+        let Some(seat) = batch.board(key, hash, question) else { return alone(None) };
+        let member = Member { batch: Arc::clone(batch), seat };
+        let lane = (state.lanes < LANES).then(|| {
+            (state.lanes, state.runtime) = (state.lanes + 1, Some(runtime));
+            (handle, Lane { queue: Arc::clone(queue), batch: None, ended: false })
+        });
+        (Way::Shared(member), lane)
     }
 }
 
-fn is<T>(one: Option<&Arc<Batch<T>>>, other: &Arc<Batch<T>>) -> bool {
-    one.is_some_and(|one| Arc::ptr_eq(one, other))
-}
-
-impl<T> Line<T> {
-    /// Nobody joins the next batch any more: it is in the air.
-    fn seal(&mut self) {
-        self.air = self.next.take();
+impl<Q, T> Queue<Q, T> {
+    fn lock(&self) -> MutexGuard<'_, State<Q, T>> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl<T: Clone> Member<'_, T> {
+impl<Q, T> State<Q, T> {
+    fn idle() -> Self {
+        Self { runtime: None, solos: 0, lanes: 0, open: None, usual: 0 }
+    }
+}
+
+impl<Q, T> Drop for Solo<'_, Q, T> {
+    fn drop(&mut self) {
+        self.0.lock().solos -= 1;
+    }
+}
+
+impl<Q, T: Clone> Member<Q, T> {
     /// What the batch brings; nothing: it is late.
     async fn soon(&self) -> Option<Outcome<T>> {
         loop {
             let rung = self.batch.rung();
-            if let Some(outcome) = self.look(false) {
+            if let Some(outcome) = self.batch.take(self.seat) {
                 return Some(outcome);
             }
             if self.batch.is_late() {
@@ -217,74 +230,68 @@ impl<T: Clone> Member<'_, T> {
 
     /// What the batch brings, however long that takes.
     async fn late(&self) -> Outcome<T> {
-        let mut pause = PATIENCE;
         loop {
             let rung = self.batch.rung();
-            if let Some(outcome) = self.look(true) {
+            if let Some(outcome) = self.batch.take(self.seat) {
                 return outcome;
             }
-            let _ = clock::timeout(pause, rung).await;
-            pause = pause.saturating_mul(2);
+            rung.await;
+        }
+    }
+}
+
+/// Sends batches, one after the other.
+struct Lane<Q, T> {
+    queue: Arc<Queue<Q, T>>,
+    /// In the air.
+    batch: Option<Arc<Batch<Q, T>>>,
+    ended: bool,
+}
+
+impl<Q: Question, T: Clone> Lane<Q, T> {
+    async fn fly(mut self, most: Duration, send: impl Fn(Vec<Q>) -> Answers<T>) {
+        loop {
+            // Those who are about to ask come aboard.
+            tokio::task::yield_now().await;
+            let Some(batch) = self.take_off() else { return };
+            let answers = tokio::time::timeout(most, send(batch.seal())).await;
+            batch.land(answers);
+            self.batch = None;
         }
     }
 
-    /// The outcome, if it is there; if not, does what is to be done. Who is late also looks after the
-    /// batch in the air before its own.
-    fn look(&self, late: bool) -> Option<Outcome<T>> {
-        let mut landed = self.batch.landed();
-        while landed.is_none() {
-            match self.reads.ahead_of(self.hash, &self.batch) {
-                None => landed = Some(self.batch.poll()?),
-                Some(_) if !late => return None,
-                Some(ahead) => {
-                    ahead.poll()?;
-                    self.send_after(&ahead);
-                }
+    /// The next batch, sealed; if there is none, the lane ends.
+    fn take_off(&mut self) -> Option<Arc<Batch<Q, T>>> {
+        let mut state = self.queue.lock();
+        self.batch = state.open.take();
+        match &self.batch {
+            Some(batch) => state.usual = batch.len(),
+            None => {
+                state.lanes -= 1;
+                self.ended = true;
             }
         }
-        if self.batch.take_is_half() {
-            self.send_after(&self.batch);
-        }
-        landed
-    }
-
-    fn send_after(&self, landed: &Arc<Batch<T>>) {
-        if let Some(next) = self.reads.clear(self.hash, landed) {
-            next.poll();
-        }
+        self.batch.clone()
     }
 }
 
-impl<T> Drop for Solo<'_, T> {
+impl<Q, T> Drop for Lane<Q, T> {
+    /// In the middle of a flight, its members read for themselves, and so do those who wait for it.
     fn drop(&mut self) {
-        self.reads.change(self.hash, |line| {
-            line.solo = false;
-            None::<()>
-        });
-    }
-}
-
-impl<T> Drop for Member<'_, T> {
-    fn drop(&mut self) {
-        if self.done {
+        if self.ended {
             return;
         }
-        // Given up outside the lock.
-        let given_up = self.reads.change(self.hash, |line| {
-            let waits = is(line.next.as_ref(), &self.batch);
-            if waits && self.batch.leave_is_last() {
-                line.next = None;
-            }
-            let air = line.air.take_if(|air| waits || Arc::ptr_eq(air, &self.batch))?;
-            Some((air, line.next.clone()))
-        });
-        if let Some((_air, Some(next))) = given_up {
-            next.ring();
+        let mut state = self.queue.lock();
+        state.lanes -= 1;
+        let open = state.open.take();
+        drop(state);
+        for batch in self.batch.take().into_iter().chain(open) {
+            batch.give_up();
         }
     }
 }
 
-/// A hash of what is a hash already.
+/// A hash of what is a hash, or a number, already.
 #[derive(Default)]
 struct Taken(u64);
 

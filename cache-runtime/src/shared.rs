@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use serde::de::DeserializeOwned;
-use tokio::time::error::Elapsed;
 use tracing::{error, warn};
 
 use crate::ahead::Background;
@@ -27,7 +26,7 @@ use crate::recovery::{Kept, Target};
 use crate::site::Site;
 use crate::store::queue::Queue;
 use crate::store::{self, Aged, Expiry, Reply, Store, Watched};
-use crate::tagged::Look;
+use crate::tagged::{Look, Sought};
 
 /// There was no answer in time.
 pub(crate) fn late() -> StoreError {
@@ -40,10 +39,10 @@ pub(crate) struct Core {
     pub(crate) options: Options,
     pub(crate) flights: Arc<Flights>,
     /// Reads that callers share: of values, and of values with what is left of their lives.
-    pub(crate) reads: Reads<Option<Bytes>>,
-    pub(crate) aged_reads: Reads<Option<Aged>>,
-    pub(crate) near_reads: Reads<NearRead>,
-    pub(crate) tagged_reads: Reads<Arc<Look>>,
+    pub(crate) reads: Reads<String, Option<Bytes>>,
+    pub(crate) aged_reads: Reads<String, Option<Aged>>,
+    pub(crate) near_reads: Reads<String, NearRead>,
+    pub(crate) tagged_reads: Reads<Sought, Arc<Look>>,
     /// Decoded values that are kept in this process.
     pub(crate) near: Arc<Near>,
     /// Loads without a caller.
@@ -95,7 +94,7 @@ impl Core {
     }
 
     /// What became of an operation that was waited for as long as it may be.
-    pub(crate) fn in_time<T>(&self, answer: Result<Result<T, StoreError>, Elapsed>) -> Result<T, StoreError> {
+    pub(crate) fn in_time<T, L>(&self, answer: Result<Result<T, StoreError>, L>) -> Result<T, StoreError> {
         answer.unwrap_or_else(|_| {
             self.store.overdue();
             Err(late())

@@ -52,6 +52,8 @@ pub struct Site {
     pub(crate) counters: Counters,
     /// The place of the first caller, which for most functions is that of all.
     place: OnceLock<(&'static str, Place)>,
+    /// The type of the first value, and its fingerprint.
+    value: OnceLock<(&'static str, u64)>,
     warned: AtomicBool,
 }
 
@@ -75,6 +77,7 @@ impl Site {
             pending: None,
             counters: Counters::new(),
             place: OnceLock::new(),
+            value: OnceLock::new(),
             warned: AtomicBool::new(false),
         }
     }
@@ -161,6 +164,13 @@ impl Site {
         self.ahead.is_some() || !self.grace.is_zero() || self.near.is_some()
     }
 
+    /// The fingerprint of the type of its values. Only generic functions have more than one, and those share a lock.
+    pub(crate) fn fingerprint<V: ?Sized>(&self) -> u64 {
+        let name = type_name::<V>();
+        let (first, known) = *self.value.get_or_init(|| (name, fingerprint::<V>()));
+        if std::ptr::eq(first, name) { known } else { fingerprint::<V>() }
+    }
+
     /// True the first time: for what is said once per function.
     pub(crate) fn first_warning(&self) -> bool {
         !self.warned.swap(true, Ordering::Relaxed)
@@ -176,13 +186,18 @@ impl Site {
     }
 }
 
-/// What stands before the hash.
+/// The digits of the hashes behind it.
+const HASHES: usize = 32;
+
+/// What stands before the hashes, with room for them.
 pub(crate) fn hashed_stem(prefix: Option<&str>, name: &str) -> String {
     let name = name.strip_prefix("r#").unwrap_or(name);
-    match prefix {
-        Some(prefix) => format!("{prefix}:{name}:"),
-        None => format!("{name}:"),
+    let mut stem = String::with_capacity(prefix.map_or(0, str::len) + name.len() + 2 + HASHES);
+    for part in prefix.into_iter().chain([name]) {
+        stem.push_str(part);
+        stem.push(':');
     }
+    stem
 }
 
 /// Values are kept in this process, too, for so long at most.

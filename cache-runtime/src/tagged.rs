@@ -18,6 +18,7 @@ use crate::key;
 use crate::lead::{Entry, encode_record};
 use crate::near::Ticket;
 use crate::policy::{Fate, Life, Named, Ttl};
+use crate::reads::{Question, one_by_one};
 use crate::record::{self, Found, Prefix};
 use crate::shared::{Core, late};
 use crate::sight::{Ask, Hit, Origin, Sight};
@@ -114,24 +115,48 @@ impl Look {
     }
 }
 
+/// What to look for, and how.
+pub(crate) struct Sought {
+    key: String,
+    tags: Option<Arc<Tags>>,
+    how: How,
+}
+
+impl Question for Sought {
+    fn key(&self) -> &str {
+        &self.key
+    }
+}
+
+impl Sought {
+    fn look(self, cache: Cache) -> Reply<'static, Arc<Look>> {
+        Box::pin(async move {
+            Look::read(cache.core(), &self.key, self.tags.as_deref(), self.how).await.map(Arc::new)
+        })
+    }
+}
+
 /// A look that is shared where many look, as all reads are.
 async fn look(cache: &Cache, ask: &Ask, how: How, left: Duration) -> Result<Arc<Look>, StoreError> {
     // Those who ask for less don't share with those who ask for more.
     const AGED: u64 = 0x9e37_79b9_7f4a_7c15;
     let core = cache.core();
-    let way = || -> Reply<'static, Arc<Look>> {
-        let (cache, key, tags) = (cache.clone(), ask.key.clone(), ask.tags.clone());
-        Box::pin(async move { Look::read(cache.core(), &key, tags.as_deref(), how).await.map(Arc::new) })
-    };
+    let sought = || Sought { key: ask.key.clone(), tags: ask.tags.clone(), how };
+    let alone = || sought().look(cache.clone());
     if !core.store.is_remote() {
-        return way().await;
+        return alone().await;
     }
+    let send = || {
+        let cache = cache.clone();
+        move |all: Vec<Sought>| one_by_one(all.into_iter().map(|sought| sought.look(cache.clone())))
+    };
     let hash = ask.hash() ^ if how.aged { AGED } else { 0 };
-    let look = core.tagged_reads.get(&ask.key, hash, left, way, way).await;
+    let times = (left, core.options.budget);
+    let look = core.tagged_reads.get(&ask.key, hash, times, sought, alone, send).await;
     // Over which of its connections it had no answer to a tracked read the store finds out by itself.
     let look = if how.tracked { look.unwrap_or_else(|_| Err(late())) } else { core.in_time(look) }?;
     if how.aged && !look.is_aged {
-        return core.timed_by(left, way()).await;
+        return core.timed_by(left, alone()).await;
     }
     Ok(look)
 }

@@ -15,6 +15,7 @@ use tokio::time::{sleep, timeout};
 
 use super::{Flights, SHARDS, Subject};
 use crate::cache::Cache;
+use crate::error::StoreError;
 use crate::record::{self, Found, Prefix};
 use crate::recovery::Kept;
 use crate::store::joint::{self, Joint, OnEntry, OnTag, Sighted};
@@ -74,6 +75,8 @@ impl Store for Remote {
         remove(key: &'a str) -> Option<Bytes>;
         remove_many(keys: &'a [String]) -> u64;
         remove_matching(glob: &'a str, reach: crate::store::Reach) -> u64;
+        get_each(keys: &'a [String]) -> Vec<Result<Option<Bytes>, StoreError>>;
+        get_each_aged(keys: &'a [String]) -> Vec<Result<Option<Aged>, StoreError>>;
         get_many(keys: &'a [String]) -> Vec<Option<Bytes>>;
         get_many_aged(keys: &'a [String]) -> Vec<Option<Aged>>;
         set_many(pairs: Vec<(String, Bytes)>, life: Option<Duration>) -> ();

@@ -1,145 +1,187 @@
-//! One GET and those who share it. When it may be polled, and by whom, `reads.rs` decides.
+//! What is asked for in one flush, and who waits for it. When it is sent, `reads.rs` decides.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::hash::BuildHasherDefault;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll, Wake, Waker};
+use std::task::{Context, Wake, Waker};
 
-use tokio::runtime;
 use tokio::sync::Notify;
 use tokio::sync::futures::Notified;
-use tokio::time::{Instant, Sleep};
+use tokio::time::Sleep;
+use tokio::time::error::Elapsed;
 
-use super::PATIENCE;
+use super::{PATIENCE, Question, Taken};
 use crate::error::StoreError;
-use crate::store::Reply;
 
-pub(super) struct Batch<T> {
-    key: Box<str>,
-    runtime: runtime::Id,
-    /// Who hasn't the outcome yet; it changes under the lock of the shard until the batch is sealed,
-    /// and not before it landed.
-    members: AtomicUsize,
-    /// How many are to be left when the next batch is sent; set when it lands.
-    half: AtomicUsize,
+/// The most keys of one flush. Who comes after that reads by itself, where the client has its own bound.
+pub(super) const MOST: usize = 512;
+
+pub(super) struct Batch<Q, T> {
     // std mutex: never held across an await
-    get: Mutex<Get<T>>,
+    state: Mutex<State<Q, T>>,
     bell: Arc<Bell>,
-    opened: Instant,
     /// Rings when its members begin to be late.
     _watch: Pin<Box<Sleep>>,
 }
 
-enum Get<T> {
-    /// Not polled before the batch is sealed.
-    Sent(Reply<'static, T>),
-    Landed(Outcome<T>),
+enum State<Q, T> {
+    Open {
+        questions: Vec<Q>,
+        /// How many ask each of them.
+        members: Vec<usize>,
+        /// Which of them has this hash.
+        places: HashMap<u64, usize, BuildHasherDefault<Taken>>,
+    },
+    /// How many wait for each answer.
+    Sealed(Vec<usize>),
+    Landed(Vec<(usize, Option<Result<T, StoreError>>)>),
+    Late,
+    Gone,
 }
 
-#[derive(Clone)]
+/// What a batch brings for one of its members.
 pub(super) enum Outcome<T> {
     Reply(Result<T, StoreError>),
-    /// Polling the GET panicked: everybody for himself.
-    Panic,
+    /// The server was waited for as long as anybody may.
+    Late,
+    /// It will bring nothing: everybody for himself.
+    Gone,
 }
 
 /// Wakes all members.
 #[derive(Default)]
-struct Bell(Notify);
+struct Bell {
+    notify: Notify,
+    is_late: AtomicBool,
+}
 
-impl<T> Batch<T> {
-    /// With one member.
-    pub(super) fn open(key: &str, runtime: runtime::Id, get: Reply<'static, T>) -> Self {
-        let (bell, opened) = (Arc::<Bell>::default(), Instant::now());
-        let mut watch = Box::pin(tokio::time::sleep_until(opened + PATIENCE));
+impl<Q, T> Batch<Q, T> {
+    /// With room for so many keys.
+    pub(super) fn open(room: usize) -> Self {
+        let bell = Arc::<Bell>::default();
+        let mut watch = Box::pin(tokio::time::sleep(PATIENCE));
         let waker = Waker::from(Arc::clone(&bell));
         let _ = watch.as_mut().poll(&mut Context::from_waker(&waker));
-        Self {
-            key: key.into(),
-            runtime,
-            members: AtomicUsize::new(1),
-            half: AtomicUsize::new(0),
-            get: Mutex::new(Get::Sent(get)),
-            bell,
-            opened,
-            _watch: watch,
+        let state = State::Open {
+            questions: Vec::with_capacity(room),
+            members: Vec::with_capacity(room),
+            places: HashMap::with_capacity_and_hasher(room, BuildHasherDefault::default()),
+        };
+        Self { state: Mutex::new(state), bell, _watch: watch }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State<Q, T>> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn len(&self) -> usize {
+        match &*self.lock() {
+            State::Open { questions, .. } => questions.len(),
+            _ => 0,
         }
     }
 
-    pub(super) fn is_of(&self, key: &str, runtime: runtime::Id) -> bool {
-        *self.key == *key && self.runtime == runtime
-    }
-
     pub(super) fn is_late(&self) -> bool {
-        self.opened.elapsed() >= PATIENCE
-    }
-
-    pub(super) fn enter(&self) {
-        self.members.fetch_add(1, Relaxed);
-    }
-
-    /// One leaves before it was sealed; whether nobody is left.
-    pub(super) fn leave_is_last(&self) -> bool {
-        self.members.fetch_sub(1, Relaxed) == 1
-    }
-
-    /// One has the outcome; whether it is the one with whom half of them have it.
-    pub(super) fn take_is_half(&self) -> bool {
-        self.members.fetch_sub(1, Relaxed) - 1 == self.half.load(Relaxed)
+        self.bell.is_late.load(Relaxed)
     }
 
     /// Ends with the next ring, from now on.
     pub(super) fn rung(&self) -> Notified<'_> {
-        self.bell.0.notified()
+        self.bell.notify.notified()
     }
 
-    pub(super) fn ring(&self) {
-        self.bell.0.notify_waiters();
+    fn end(&self, end: State<Q, T>) {
+        *self.lock() = end;
+        self.bell.notify.notify_waiters();
     }
 
-    fn lock(&self) -> MutexGuard<'_, Get<T>> {
-        self.get.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Nothing will come.
+    pub(super) fn give_up(&self) {
+        self.end(State::Gone);
     }
 }
 
-impl<T: Clone> Batch<T> {
-    pub(super) fn landed(&self) -> Option<Outcome<T>> {
-        match &*self.lock() {
-            Get::Landed(outcome) => Some(outcome.clone()),
-            Get::Sent(_) => None,
+impl<Q: Question, T> Batch<Q, T> {
+    /// One more member; nothing: there is no place for its question.
+    pub(super) fn board(&self, key: &str, hash: u64, question: impl FnOnce() -> Q) -> Option<usize> {
+        let mut state = self.lock();
+        let State::Open { questions, members, places } = &mut *state else { return None };
+        let is_full = questions.len() >= MOST;
+        match places.entry(hash) {
+            Entry::Occupied(there) => {
+                let seat = *there.get();
+                // Another key of this hash: once in a blue moon.
+                let same = questions.get(seat).is_some_and(|there| there.key() == key);
+                same.then(|| {
+                    members[seat] += 1;
+                    seat
+                })
+            }
+            Entry::Vacant(_) if is_full => None,
+            Entry::Vacant(place) => {
+                questions.push(question());
+                members.push(1);
+                Some(*place.insert(questions.len() - 1))
+            }
         }
     }
 
-    /// Polls the GET for all. Only when the batch is sealed.
-    pub(super) fn poll(&self) -> Option<Outcome<T>> {
-        let mut get = self.lock();
-        let reply = match &mut *get {
-            Get::Sent(reply) => reply,
-            Get::Landed(outcome) => return Some(outcome.clone()),
+    /// What is to be sent; nobody boards any more.
+    pub(super) fn seal(&self) -> Vec<Q> {
+        let mut state = self.lock();
+        let State::Open { questions, members, .. } = &mut *state else { return Vec::new() };
+        let (questions, members) = (std::mem::take(questions), std::mem::take(members));
+        *state = State::Sealed(members);
+        questions
+    }
+}
+
+impl<Q, T: Clone> Batch<Q, T> {
+    /// The answers to what was sealed, or why there are none.
+    pub(super) fn land(&self, answers: Result<Result<Vec<Result<T, StoreError>>, StoreError>, Elapsed>) {
+        let members = match &mut *self.lock() {
+            State::Sealed(members) => std::mem::take(members),
+            _ => return,
         };
-        let waker = Waker::from(Arc::clone(&self.bell));
-        let mut cx = Context::from_waker(&waker);
-        let outcome = match catch_unwind(AssertUnwindSafe(|| reply.as_mut().poll(&mut cx))) {
-            Ok(Poll::Pending) => return None,
-            Ok(Poll::Ready(reply)) => Outcome::Reply(reply),
-            Err(_) => Outcome::Panic,
-        };
-        self.half.store(self.members.load(Relaxed) / 2, Relaxed);
-        *get = Get::Landed(outcome.clone());
-        drop(get);
-        // The reply rang too, unless it was there at once.
-        self.ring();
-        Some(outcome)
+        self.end(match answers {
+            Ok(Ok(answers)) if answers.len() == members.len() => {
+                State::Landed(members.into_iter().zip(answers.into_iter().map(Some)).collect())
+            }
+            Ok(Ok(_)) => State::Gone,
+            Ok(Err(error)) => {
+                State::Landed(members.into_iter().map(|many| (many, Some(Err(error.clone())))).collect())
+            }
+            Err(_) => State::Late,
+        });
+    }
+
+    /// What it brings for who sits here; nothing: not yet. To be taken once.
+    pub(super) fn take(&self, seat: usize) -> Option<Outcome<T>> {
+        match &mut *self.lock() {
+            State::Open { .. } | State::Sealed(_) => None,
+            State::Late => Some(Outcome::Late),
+            State::Gone => Some(Outcome::Gone),
+            State::Landed(answers) => {
+                let (left, answer) = answers.get_mut(seat)?;
+                *left = left.saturating_sub(1);
+                // The last one needs no copy.
+                let answer = if *left == 0 { answer.take() } else { answer.clone() };
+                Some(answer.map_or(Outcome::Gone, Outcome::Reply))
+            }
+        }
     }
 }
 
 impl Wake for Bell {
     fn wake(self: Arc<Self>) {
-        self.0.notify_waiters();
+        self.wake_by_ref();
     }
 
     fn wake_by_ref(self: &Arc<Self>) {
-        self.0.notify_waiters();
+        self.is_late.store(true, Relaxed);
+        self.notify.notify_waiters();
     }
 }

@@ -20,7 +20,7 @@ use self::shard::{Shard, Slot};
 use super::joint::{Done, How, Joint, OnEntry, OnTag, Seen, Sighted, is_fence, version_of};
 use super::queue::Queue;
 use super::sessions::{Act, Found, Lives};
-use super::{ALWAYS, Aged, Decision, Expiry, Keeper, Limit, Reach, Reply, Store, Tracked, fresh_for};
+use super::{ALWAYS, Aged, Decision, Each, Expiry, Keeper, Limit, Reach, Reply, Store, Tracked, fresh_for};
 use crate::record::{self, Prefix};
 
 /// Small shards couldn't hold large values: a quarter of the smallest store we recommend (64 MiB).
@@ -255,6 +255,14 @@ impl Store for MemoryStore {
     fn remove_matching<'a>(&'a self, glob: &'a str, reach: Reach) -> Reply<'a, u64> {
         let glob = glob.as_bytes();
         reply(move || self.slots.shards.iter().map(|shard| lock(shard).remove_matching(glob, reach)).sum())
+    }
+
+    fn get_each<'a>(&'a self, keys: &'a [String]) -> Each<'a, Option<Bytes>> {
+        Box::pin(async move { Ok(self.get_many(keys).await?.into_iter().map(Ok).collect()) })
+    }
+
+    fn get_each_aged<'a>(&'a self, keys: &'a [String]) -> Each<'a, Option<Aged>> {
+        Box::pin(async move { Ok(self.get_many_aged(keys).await?.into_iter().map(Ok).collect()) })
     }
 
     fn get_many<'a>(&'a self, keys: &'a [String]) -> Reply<'a, Vec<Option<Bytes>>> {

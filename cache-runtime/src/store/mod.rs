@@ -38,6 +38,9 @@ use crate::record::{self, Prefix};
 /// What an operation of a store gives back, sooner or later.
 pub(crate) type Reply<'a, T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send + 'a>>;
 
+/// What becomes of each of some operations that were sent together, in their order.
+pub(crate) type Each<'a, T> = Reply<'a, Vec<Result<T, StoreError>>>;
+
 /// A connection of the server's pool, sooner or later.
 pub(crate) type Connecting<'a> =
     Pin<Box<dyn Future<Output = Result<RedisConnection, CacheError>> + Send + 'a>>;
@@ -187,6 +190,12 @@ pub(crate) trait Store: Debug + Send + Sync + 'static {
 
     /// Removes every key that fits the glob, where a `*` reaches so far; how many there were.
     fn remove_matching<'a>(&'a self, glob: &'a str, reach: Reach) -> Reply<'a, u64>;
+
+    /// As [`get`](Self::get), for each of these keys, in one flush.
+    fn get_each<'a>(&'a self, keys: &'a [String]) -> Each<'a, Option<Bytes>>;
+
+    /// As [`get_aged`](Self::get_aged), for each of these keys, in one flush.
+    fn get_each_aged<'a>(&'a self, keys: &'a [String]) -> Each<'a, Option<Aged>>;
 
     /// The values of these keys, in their order.
     fn get_many<'a>(&'a self, keys: &'a [String]) -> Reply<'a, Vec<Option<Bytes>>>;

@@ -12,7 +12,7 @@ use bytes::Bytes;
 use super::joint::{How, Joint, OnEntry, OnTag, Sighted};
 use super::queue::Queue;
 use super::sessions::{Act, Found, Lives};
-use super::{Aged, Connecting, Decision, Expiry, Keeper, Limit, Reach, Reply, Store, Tracked};
+use super::{Aged, Connecting, Decision, Each, Expiry, Keeper, Limit, Reach, Reply, Store, Tracked};
 use crate::near::Near;
 use crate::record::Prefix;
 
@@ -144,6 +144,14 @@ impl Store for Watched {
             forget();
             reply
         })
+    }
+
+    fn get_each<'a>(&'a self, keys: &'a [String]) -> Each<'a, Option<Bytes>> {
+        self.store.get_each(keys)
+    }
+
+    fn get_each_aged<'a>(&'a self, keys: &'a [String]) -> Each<'a, Option<Aged>> {
+        self.store.get_each_aged(keys)
     }
 
     fn get_many<'a>(&'a self, keys: &'a [String]) -> Reply<'a, Vec<Option<Bytes>>> {

@@ -104,7 +104,12 @@ impl CacheEntry {
 /// A value as an entry of the function that stands at `call`, by the rules of `put_cache`.
 // Users read the docs of the generated helper, which calls this as it does `put`.
 #[allow(clippy::missing_errors_doc, clippy::needless_pass_by_value)]
-pub fn cache_entry<K, R, V, J>(call: Call, _kind: K, value: &V, judge: J) -> Result<CacheEntry, CacheError>
+pub fn cache_entry<K, R, V, J>(
+    mut call: Call,
+    _kind: K,
+    value: &V,
+    judge: J,
+) -> Result<CacheEntry, CacheError>
 where
     K: Kind<R>,
     K::Value: DeserializeOwned,

@@ -40,7 +40,9 @@ use self::script::{ADD, EXTEND, RELEASE, STAMP, SWAP, Script};
 use super::joint::{How, Joint, OnEntry, OnTag, Sighted};
 use super::queue::Queue;
 use super::sessions::{Act, Found, Lives};
-use super::{Aged, Connecting, Decision, Expiry, Keeper, Limit, Reach, Reply, Store, Tracked, fresh_for};
+use super::{
+    Aged, Connecting, Decision, Each, Expiry, Keeper, Limit, Reach, Reply, Store, Tracked, fresh_for,
+};
 use crate::error::StoreError;
 use crate::record::{self, Prefix};
 use crate::recovery::Kept;
@@ -302,6 +304,33 @@ impl Store for RedisStore {
 
     fn remove_matching<'a>(&'a self, glob: &'a str, reach: Reach) -> Reply<'a, u64> {
         Box::pin(async move { self.link.remove_matching(glob, reach).await })
+    }
+
+    fn get_each<'a>(&'a self, keys: &'a [String]) -> Each<'a, Option<Bytes>> {
+        Box::pin(async move {
+            // No MGET: it hides what is no string, one key that the user may not read fails it for all,
+            // and in a cluster the keys are on several servers.
+            let mut all = Pipeline::with_capacity(keys.len());
+            for key in keys {
+                let mut get = Cmd::with_capacity(2, "GET".len() + key.len());
+                get.arg("GET").arg(key);
+                all.add_command(get);
+            }
+            let replies = self.link.ask_all(&all).await?;
+            Ok(replies.into_iter().map(|reply| self.link.expect(bytes_of(reply?))).collect())
+        })
+    }
+
+    fn get_each_aged<'a>(&'a self, keys: &'a [String]) -> Each<'a, Option<Aged>> {
+        Box::pin(async move {
+            let mut all = Pipeline::with_capacity(2 * keys.len());
+            for key in keys {
+                all.cmd("PTTL").arg(key).cmd("GET").arg(key);
+            }
+            let mut replies = self.link.ask_all(&all).await?.into_iter();
+            let pairs = std::iter::from_fn(|| Some([replies.next()?, replies.next()?]));
+            Ok(pairs.map(|pair| self.aged(pair)).collect())
+        })
     }
 
     fn get_many<'a>(&'a self, keys: &'a [String]) -> Reply<'a, Vec<Option<Bytes>>> {

@@ -1,0 +1,150 @@
+//! A server of tests, and the reads of it.
+
+use std::task::{Context, Poll, Waker};
+
+use tokio::sync::Semaphore;
+
+use super::*;
+use crate::reads::batch::MOST;
+use crate::reads::one_by_one;
+
+pub(super) const RTT: Duration = Duration::from_millis(1);
+pub(super) const BUDGET: Duration = Duration::from_millis(100);
+
+pub(super) type Got = Result<Result<u64, StoreError>, Late>;
+
+/// A server that has one value under every key, and the reads of it.
+#[derive(Clone)]
+pub(super) struct World(pub(super) Arc<Server>);
+
+pub(super) struct Server {
+    pub(super) reads: Reads<String, u64>,
+    pub(super) value: AtomicU64,
+    pub(super) gets: AtomicU64,
+    pub(super) flushes: AtomicU64,
+    /// Of how many GETs the replies may come.
+    pub(super) replies: Semaphore,
+    pub(super) behave: fn() -> Behaviour,
+}
+
+pub(super) enum Behaviour {
+    /// The reply comes when there is a permit.
+    Held,
+    Takes(Duration),
+    Fails {
+        after: Duration,
+    },
+    Panics {
+        at_once: bool,
+    },
+}
+
+pub(super) fn down() -> StoreError {
+    StoreError::Unavailable("down".to_owned())
+}
+
+impl World {
+    pub(super) fn new(behave: fn() -> Behaviour) -> Self {
+        let [value, gets, flushes] = [1, 0, 0].map(AtomicU64::new);
+        let (reads, replies) = (Reads::new(), Semaphore::new(0));
+        Self(Arc::new(Server { reads, value, gets, flushes, replies, behave }))
+    }
+
+    pub(super) fn gets(&self) -> u64 {
+        self.0.gets.load(SeqCst)
+    }
+
+    pub(super) fn flushes(&self) -> u64 {
+        self.0.flushes.load(SeqCst)
+    }
+
+    /// The server reads as soon as it is asked: the oldest answer that it may give.
+    pub(super) fn ask(&self) -> Reply<'static, u64> {
+        let World(server) = self.clone();
+        Box::pin(async move {
+            server.gets.fetch_add(1, SeqCst);
+            let seen = server.value.load(SeqCst);
+            match (server.behave)() {
+                Behaviour::Held => server.replies.acquire().await.unwrap().forget(),
+                Behaviour::Takes(time) => tokio::time::sleep(time).await,
+                Behaviour::Fails { after } => {
+                    if !after.is_zero() {
+                        tokio::time::sleep(after).await;
+                    }
+                    return Err(down());
+                }
+                Behaviour::Panics { at_once } => {
+                    if !at_once {
+                        tokio::time::sleep(RTT).await;
+                    }
+                    panic!("a GET that panics");
+                }
+            }
+            Ok(seen)
+        })
+    }
+
+    pub(super) async fn get_of(&self, key: &str, hash: u64, left: Duration) -> Got {
+        let send = || {
+            let world = self.clone();
+            move |keys: Vec<String>| {
+                world.0.flushes.fetch_add(1, SeqCst);
+                assert!(keys.len() <= MOST);
+                one_by_one(keys.iter().map(|_| world.ask()))
+            }
+        };
+        self.0.reads.get(key, hash, (left, BUDGET), || key.to_owned(), || self.ask(), send).await
+    }
+
+    /// Reads the key, with a budget.
+    pub(super) fn get(&self) -> impl Future<Output = Got> + Send + 'static {
+        let world = self.clone();
+        async move { world.get_of("k", 7, BUDGET).await }
+    }
+
+    /// Reads the key of this number, with a budget.
+    pub(super) fn get_numbered(&self, number: u64) -> impl Future<Output = Got> + Send + 'static {
+        let world = self.clone();
+        async move { world.get_of(&number.to_string(), number << 32 | number, BUDGET).await }
+    }
+
+    /// So many reads, each polled once, in this order; then whatever can go on does.
+    pub(super) async fn begun(&self, count: usize) -> Vec<Call> {
+        let mut calls: Vec<Call> = (0..count).map(|_| Box::pin(self.get()) as Call).collect();
+        assert!(calls.iter_mut().all(|call| poll(call).is_pending()));
+        settle().await;
+        calls
+    }
+
+    pub(super) async fn release(&self, count: usize) {
+        self.0.replies.add_permits(count);
+        settle().await;
+    }
+
+    /// Nothing is kept of reads that are over.
+    pub(super) async fn assert_empty(&self) {
+        settle().await;
+        for queue in &self.0.reads.queues {
+            let state = queue.lock();
+            assert_eq!((state.solos, state.lanes, state.open.is_some()), (0, 0, false));
+        }
+    }
+}
+
+/// Every task runs until it waits for a reply or the time.
+pub(super) async fn settle() {
+    for _ in 0..20 {
+        tokio::task::yield_now().await;
+    }
+}
+
+pub(super) type Call = std::pin::Pin<Box<dyn Future<Output = Got> + Send>>;
+
+pub(super) fn poll(call: &mut Call) -> Poll<Got> {
+    call.as_mut().poll(&mut Context::from_waker(Waker::noop()))
+}
+
+pub(super) fn ready(call: &mut Call) -> u64 {
+    let Poll::Ready(Ok(Ok(value))) = poll(call) else { panic!("it isn't there") };
+    value
+}
