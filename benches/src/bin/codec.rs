@@ -113,8 +113,14 @@ fn codecs(rounds: usize) -> Table {
     let [mut read_one, mut read_fifty, mut store_one, mut store_fifty] = [
         [calls!(JSON, |id| json::one(id)), calls!(MSGPACK, |id| msgpack::one(id))],
         [calls!(JSON, |id| json::fifty(id)), calls!(MSGPACK, |id| msgpack::fifty(id))],
-        [calls!(JSON, |id| json::one::refresh_cache(id)), calls!(MSGPACK, |id| msgpack::one::refresh_cache(id))],
-        [calls!(JSON, |id| json::fifty::refresh_cache(id)), calls!(MSGPACK, |id| msgpack::fifty::refresh_cache(id))],
+        [
+            calls!(JSON, |id| json::one::refresh_cache(id)),
+            calls!(MSGPACK, |id| msgpack::one::refresh_cache(id)),
+        ],
+        [
+            calls!(JSON, |id| json::fifty::refresh_cache(id)),
+            calls!(MSGPACK, |id| msgpack::fifty::refresh_cache(id)),
+        ],
     ]
     .map(Vec::from);
     read_one.extend(bare_reads(one));
@@ -203,7 +209,7 @@ fn keys(rounds: usize) -> Table {
         does("by hand: format!(\"user:{id}:{name}\")", move |id| format!("user:{id}:{name}")),
         does("key_builder: the same", move |id| shapes::builder::cache_key(id, name)),
         does("key = \"user:{id}:{name}\"", move |id| shapes::template::cache_key(id, name)),
-        does("u64", |id| shapes::number::cache_key(id)),
+        does("u64", shapes::number::cache_key),
         does("&str", move |_| shapes::text::cache_key(black_box(name))),
         does("u64, &str", move |id| shapes::both::cache_key(id, name)),
         does("a struct of three", move |id| {

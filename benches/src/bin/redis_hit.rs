@@ -1,7 +1,7 @@
 //! A hit in Redis: the whole decorated call, beside what else reads a value from there.
 //!
 //! ```text
-//! cargo xtask bench redis_hit [--rounds N] [--millis N] [--only WORD] [--load WORD] [--size WORD] [--json FILE]
+//! cargo xtask bench redis_hit [--rounds N] [--millis N] [--only WORD] [--load WORD] [--size WORD]
 //! ```
 
 #[path = "redis_hit/measure.rs"]
@@ -9,10 +9,10 @@ mod measure;
 #[path = "redis_hit/ways.rs"]
 mod ways;
 
-use std::{env, fs};
-
 use benches::server::Server;
-use measure::{Bench, Load, Results};
+use benches::{Options, Report};
+use clap::Parser;
+use measure::{Bench, Load};
 use tokio::runtime::{Builder, Runtime};
 use ways::{ByHand, Cached, Ours, Page, Pooled, Raw, User};
 
@@ -26,7 +26,7 @@ fn runtime(workers: usize) -> Runtime {
 fn loads(only: &str) -> Vec<Load> {
     let throughput = |name, tasks, keys| Load { name, workers: 2, tasks, keys };
     let all = vec![
-        Load { name: "1 task, us", workers: 1, tasks: 1, keys: KEYS },
+        Load { name: "1 task", workers: 1, tasks: 1, keys: KEYS },
         throughput("64 tasks", 64, KEYS),
         throughput("512 tasks", 512, KEYS),
         throughput("64, hot key", 64, 1),
@@ -37,39 +37,53 @@ fn loads(only: &str) -> Vec<Load> {
 
 macro_rules! ways {
     ($bench:expr, $url:expr, $value:ty) => {
-        $bench.add("redis-rs GET, raw", |_| Raw::<$value>::connect($url));
         $bench.add("redis-rs GET, serde_json", |_| ByHand::<$value>::connect($url));
+        $bench.add("redis-rs GET, raw", |_| Raw::<$value>::connect($url));
         $bench.add("#[cache]", |_| Ours::<$value>::connect($url));
         $bench.add("cached: #[concurrent_cached]", |at| Cached::<$value>::connect($url, at));
         $bench.add("deadpool-redis, by hand", |_| Pooled::<$value>::connect($url));
     };
 }
 
+#[derive(Parser)]
+struct Args {
+    #[command(flatten)]
+    common: Options,
+    /// For so long each of them works in each round.
+    #[arg(long, default_value_t = 150, value_parser = clap::value_parser!(u64).range(1..))]
+    millis: u64,
+    /// Only those whose names have this in them.
+    #[arg(long, default_value = "")]
+    only: String,
+    /// Only such loads.
+    #[arg(long, default_value = "")]
+    load: String,
+    /// Only such values.
+    #[arg(long, default_value = "")]
+    size: String,
+}
+
 fn main() {
-    let words: Vec<String> = env::args().collect();
-    let option = |name| words.iter().position(|word| word == name).and_then(|at| words.get(at + 1));
-    let number = |name, other| option(name).map_or(other, |number| number.parse().expect("a number"));
-    let (rounds, millis) = (number("--rounds", 7), number("--millis", 150));
-    let text = |name| option(name).map_or("", String::as_str);
-    let (only, load, size) = (text("--only"), text("--load"), text("--size"));
+    let args = Args::parse();
+    let (rounds, millis) = (args.common.rounds(7), args.millis);
     let server = Server::start();
     let url: &'static str = server.url().leak();
-    let mut all: Vec<Results> = Vec::new();
-    for title in ["100 bytes", "4 KB"].into_iter().filter(|title| title.contains(size)) {
-        let mut bench = Bench::new(title, [runtime(1), runtime(2)], only);
+    let peers = ["cached", "deadpool-redis", "redis"];
+    let mut report = Report::new("A hit in Redis").peers(&peers).server(&server);
+    for title in ["100 bytes", "4 KB"].into_iter().filter(|title| title.contains(&args.size)) {
+        let mut bench = Bench::new(title, [runtime(1), runtime(2)], &args.only);
         if title == "4 KB" {
             ways!(bench, url, Page);
         } else {
             ways!(bench, url, User);
         }
-        let results = bench.run(&server, &loads(load), rounds, millis);
-        println!("{results}");
-        all.push(results);
+        bench
+            .run(&server, &loads(&args.load), rounds, millis)
+            .into_iter()
+            .for_each(|table| report.add(table));
     }
-    println!(
-        "microseconds, or thousands of hits a second (times those of the second row); medians over {rounds} rounds\n"
-    );
-    if let Some(file) = option("--json") {
-        fs::write(file, serde_json::to_vec_pretty(&all).unwrap()).expect("--json FILE");
-    }
+    report.note(format!(
+        "Microseconds, or thousands of hits a second; medians of {rounds} rounds of {millis} ms, in brackets how many times the first row in the same round."
+    ));
+    report.finish(&args.common);
 }

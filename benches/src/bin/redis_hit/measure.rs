@@ -1,14 +1,12 @@
 //! Rounds of every way under every load, by the clock: a round trip is mostly waiting.
 
-use std::fmt::{self, Display};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
-use benches::allocations;
 use benches::server::Server;
+use benches::{Better, Cell, Chart, Column, Row, Table, allocations, stats};
 use rustix::time::{ClockId, clock_gettime};
-use serde::Serialize;
 use tokio::runtime::Runtime;
 use tokio::task::JoinSet;
 
@@ -24,34 +22,6 @@ pub struct Load {
     pub workers: usize,
     pub tasks: u64,
     pub keys: u64,
-}
-
-#[derive(Serialize)]
-pub struct Results {
-    pub title: &'static str,
-    pub loads: Vec<&'static str>,
-    pub rows: Vec<Row>,
-}
-
-#[derive(Serialize)]
-pub struct Row {
-    pub name: &'static str,
-    pub cells: Vec<Cell>,
-    /// For each call, of one task.
-    pub allocations: f64,
-}
-
-/// Of the rounds: the median, and the median of the ratios to the second row.
-#[derive(Serialize)]
-pub struct Cell {
-    /// Thousands of calls a second; with one task, microseconds for one call.
-    pub value: f64,
-    pub ratio: f64,
-    /// That the server carried out for each call.
-    pub commands: f64,
-    /// Microseconds of this process for each call, and their ratio.
-    pub cpu: f64,
-    pub cpu_ratio: f64,
 }
 
 /// What one way did in one round.
@@ -117,14 +87,15 @@ impl<'a> Bench<'a> {
         self.candidates.push(Candidate { name, runs, allocations });
     }
 
-    pub fn run(self, server: &Server, loads: &[Load], rounds: usize, millis: usize) -> Results {
-        let time = Duration::from_millis(millis as u64);
+    /// Two tables: by the clock, and the CPU time of this process.
+    pub fn run(self, server: &Server, loads: &[Load], rounds: usize, millis: u64) -> [Table; 2] {
+        let time = Duration::from_millis(millis);
         let mut values = vec![vec![Vec::new(); loads.len()]; self.candidates.len()];
         let (mut commands, mut cpus) = (values.clone(), values.clone());
         for round in 0..=rounds {
             for (at, load) in loads.iter().enumerate() {
                 for (number, candidate) in self.candidates.iter().enumerate() {
-                    let (before, cpu) = (carried_out(server), cpu_micros());
+                    let (before, cpu) = (server.work(), cpu_micros());
                     let workers = load.workers - 1;
                     let measured = (candidate.runs[workers])(&self.runtimes[workers], load, time);
                     let cpu = (cpu_micros() - cpu) / measured.calls as f64;
@@ -132,29 +103,36 @@ impl<'a> Bench<'a> {
                     if round > 0 {
                         values[number][at].push(measured.value);
                         cpus[number][at].push(cpu);
-                        commands[number][at]
-                            .push((carried_out(server) - before) as f64 / measured.calls as f64);
+                        let carried_out = server.work().since(before).commands;
+                        commands[number][at].push(carried_out as f64 / measured.calls as f64);
                     }
                 }
             }
         }
-        let second = |of: &[Vec<Vec<f64>>]| of.get(1).or(of.first()).cloned().unwrap_or_default();
-        let (by_hand, cpu_by_hand) = (second(&values), second(&cpus));
-        let rows = self.candidates.iter().enumerate().map(|(number, candidate)| Row {
-            name: candidate.name,
-            allocations: candidate.allocations,
-            cells: (0..loads.len())
-                .map(|at| Cell {
-                    value: median(values[number][at].iter().copied()),
-                    ratio: ratio(&values[number][at], &by_hand[at]),
-                    commands: median(commands[number][at].iter().copied()),
-                    cpu: median(cpus[number][at].iter().copied()),
-                    cpu_ratio: ratio(&cpus[number][at], &cpu_by_hand[at]),
-                })
-                .collect(),
+        let table = |title: String, columns: Vec<Column>, of: &[Vec<Vec<f64>>]| {
+            let row = |(candidate, own): (&Candidate, &Vec<Vec<f64>>)| {
+                let cells = own.iter().zip(&of[0]).map(|(own, first)| Cell::beside(first, own));
+                Row::new(candidate.name, cells.collect())
+            };
+            Table::new(title, columns, self.candidates.iter().zip(of).map(row).collect())
+        };
+        let columns = loads.iter().map(|load| match load.tasks {
+            1 => Column::new(load.name, "us", Better::Lower),
+            _ => Column::new(load.name, "kop/s", Better::Higher),
         });
-        let rows = rows.collect();
-        Results { title: self.title, loads: loads.iter().map(|load| load.name).collect(), rows }
+        let mut clock = table(format!("{}, by the clock", self.title), columns.collect(), &values);
+        // Thousands a second and microseconds aren't for one axis.
+        let drawn = (0..loads.len()).filter(|at| loads[*at].tasks > 1).collect();
+        clock = clock.chart(Chart::Bars(drawn));
+        let allocations = self.candidates.iter().map(|candidate| Cell::just(candidate.allocations));
+        clock.extend(Column::new("allocations", "", Better::Lower), allocations);
+        for (at, load) in loads.iter().enumerate().filter(|(_, load)| load.tasks > 1) {
+            let each = commands.iter().map(|commands| Cell::just(stats::median(&commands[at])));
+            clock.extend(Column::new(format!("commands, {}", load.name), "", Better::Lower), each);
+        }
+        let columns = loads.iter().map(|load| Column::new(load.name, "us", Better::Lower));
+        let cpu = table(format!("{}, this process's CPU", self.title), columns.collect(), &cpus);
+        [clock, cpu.chart(Chart::None)]
     }
 }
 
@@ -173,7 +151,7 @@ fn latency(runtime: &Runtime, way: &impl Way, load: &Load, time: Duration) -> Me
     });
     let nanos = runtime.block_on(task).expect("it ran");
     let calls = nanos.len() as u64;
-    Measured { value: median(nanos.into_iter()) / 1e3, calls }
+    Measured { value: stats::median(&nanos) / 1e3, calls }
 }
 
 /// Calls of many tasks at once; thousands a second.
@@ -201,51 +179,8 @@ fn throughput(runtime: &Runtime, way: &impl Way, load: &Load, time: Duration) ->
     Measured { value: calls as f64 / begun.elapsed().as_secs_f64() / 1e3, calls }
 }
 
-/// How many commands the server has carried out, those that are asked for here left out.
-fn carried_out(server: &Server) -> u64 {
-    let stats = server.link().ask(&["INFO", "commandstats"]).expect("it answers");
-    let calls = stats.lines().filter(|line| !line.starts_with("cmdstat_info")).filter_map(|line| {
-        let (_, calls) = line.split_once("calls=")?;
-        calls.split(',').next()?.parse::<u64>().ok()
-    });
-    calls.sum()
-}
-
 /// That the threads of this process have used: the same however busy the machine is.
 fn cpu_micros() -> f64 {
     let time = clock_gettime(ClockId::ProcessCPUTime);
     time.tv_sec as f64 * 1e6 + time.tv_nsec as f64 / 1e3
-}
-
-/// The median of the ratios within a round.
-fn ratio(own: &[f64], other: &[f64]) -> f64 {
-    median(own.iter().zip(other).map(|(own, other)| own / other))
-}
-
-fn median(numbers: impl Iterator<Item = f64>) -> f64 {
-    let mut numbers: Vec<f64> = numbers.collect();
-    numbers.sort_by(f64::total_cmp);
-    numbers.get(numbers.len() / 2).copied().unwrap_or(f64::NAN)
-}
-
-impl Display for Results {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:30}", self.title)?;
-        self.loads.iter().try_for_each(|load| write!(f, "{load:>15}"))?;
-        writeln!(f, "  allocations  commands, hot")?;
-        for row in &self.rows {
-            write!(f, "{:30}", row.name)?;
-            row.cells.iter().try_for_each(|cell| write!(f, "{:>8.1} ({:4.2})", cell.value, cell.ratio))?;
-            let commands = |cell: Option<&Cell>| cell.map_or(f64::NAN, |cell| cell.commands);
-            let (distinct, hot) = (commands(row.cells.get(1)), commands(row.cells.last()));
-            writeln!(f, "{:>13.2}  {distinct:>6.2}, {hot:5.3}", row.allocations)?;
-        }
-        writeln!(f, "\n{:30}", "of which this process's CPU, us a hit")?;
-        for row in &self.rows {
-            write!(f, "{:30}", row.name)?;
-            row.cells.iter().try_for_each(|cell| write!(f, "{:>8.2} ({:4.2})", cell.cpu, cell.cpu_ratio))?;
-            writeln!(f)?;
-        }
-        Ok(())
-    }
 }
