@@ -68,6 +68,13 @@ impl Server {
         }
     }
 
+    /// A number that `INFO` says in this section.
+    pub fn info(&self, section: &str, name: &str) -> f64 {
+        let info = self.link().ask(&["INFO", section]).expect("it answers");
+        let found = info.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')?.parse().ok());
+        found.unwrap_or_else(|| panic!("INFO {section} doesn't say `{name}`"))
+    }
+
     /// A connection that blocks.
     pub fn link(&self) -> Link {
         Link::to(self.port).expect("it answers")

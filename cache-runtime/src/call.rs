@@ -2,7 +2,7 @@
 
 #![allow(clippy::missing_errors_doc)] // users read the docs of the generated helpers
 
-use std::any::Any;
+use std::any::{Any, type_name};
 use std::cell::Cell;
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
@@ -102,6 +102,11 @@ impl<N> Call<N> {
 
     /// What to ask the cache for.
     pub(crate) fn ask<V>(&mut self, cache: &Cache) -> Result<Ask, CacheError> {
+        self.ask_of(cache, type_name::<V>())
+    }
+
+    /// The same for a value of the type of this name. It is compiled once, not for every type.
+    fn ask_of(&mut self, cache: &Cache, value: &'static str) -> Result<Ask, CacheError> {
         let NamedKey { text, identity } = self.named()?;
         let site = self.at.site;
         let of_result = site.tags == Some(Labels::Result);
@@ -117,7 +122,7 @@ impl<N> Call<N> {
             tags,
             key: cache.core().full(text)?,
             identity,
-            fingerprint: site.fingerprint::<V>(),
+            fingerprint: site.fingerprint(value),
             version: site.version,
             flight: site.flight,
             site: Some(site),
@@ -135,6 +140,10 @@ impl<N> Call<N> {
     /// Inside a transaction all do. What a refresh would store isn't committed yet, so later the entry
     /// is forgotten.
     pub(crate) fn open<V>(&mut self, refresh: bool) -> Option<(CacheRef, Ask)> {
+        self.open_of(refresh, type_name::<V>())
+    }
+
+    fn open_of(&mut self, refresh: bool, value: &'static str) -> Option<(CacheRef, Ask)> {
         if !self.when {
             return None;
         }
@@ -144,7 +153,7 @@ impl<N> Call<N> {
             site.counters.bypass();
             return None;
         };
-        match self.ask::<V>(&cache) {
+        match self.ask_of(&cache, value) {
             Ok(ask) if deferred::is_inside() => {
                 cache.core().books(Some(site)).count(|book| &book.bypassed);
                 if refresh {

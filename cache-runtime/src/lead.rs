@@ -22,7 +22,7 @@ use crate::flight::{Landing, Seat};
 use crate::hold::Hold;
 use crate::policy::{Fate, Jitter, Life, Named, whole_millis};
 use crate::record::{self, Head, Kind};
-use crate::recursion::{self, Loading};
+use crate::recursion::{self, Loading, Within};
 use crate::sight::{Age, Ask, Hit, Sight};
 use crate::tagged::{Filled, fill, name};
 use crate::tags::Captured;
@@ -123,7 +123,17 @@ impl Lead {
     /// Cancel safe: dropping the lead hands over.
     pub(crate) async fn drive<F: Future>(&mut self, mut load: Pin<&mut F>) -> F::Output {
         self.begin();
-        let out = std::future::poll_fn(|cx| self.poll(cx, |cx| load.as_mut().poll(cx))).await;
+        let out = std::future::poll_fn(|cx| {
+            let polled = {
+                let _within = self.enter();
+                load.as_mut().poll(cx)
+            };
+            if polled.is_pending() {
+                self.tend(cx);
+            }
+            polled
+        })
+        .await;
         self.end();
         out
     }
@@ -135,30 +145,32 @@ impl Lead {
     ) -> Result<F::Output, Box<dyn Any + Send>> {
         self.begin();
         let out = std::future::poll_fn(|cx| {
-            self.poll(cx, |cx| {
-                // After a panic the function isn't polled again, and nobody else sees its state.
-                match catch_unwind(AssertUnwindSafe(|| load.as_mut().poll(cx))) {
-                    Ok(polled) => polled.map(Ok),
-                    Err(panic) => Poll::Ready(Err(panic)),
+            // After a panic the function isn't polled again, and nobody else sees its state.
+            let polled = {
+                let _within = self.enter();
+                catch_unwind(AssertUnwindSafe(|| load.as_mut().poll(cx)))
+            };
+            match polled {
+                Ok(Poll::Ready(out)) => Poll::Ready(Ok(out)),
+                Ok(Poll::Pending) => {
+                    self.tend(cx);
+                    Poll::Pending
                 }
-            })
+                Err(panic) => Poll::Ready(Err(panic)),
+            }
         })
         .await;
         self.end();
         out
     }
 
-    fn poll<T>(&mut self, cx: &mut Context<'_>, load: impl FnOnce(&mut Context<'_>) -> Poll<T>) -> Poll<T> {
+    /// Before the function is polled. What is generic over it does no more than that: it is compiled for each.
+    fn enter(&mut self) -> Within {
         self.is_uncommitted |= deferred::is_inside();
-        let loading = Loading {
+        recursion::enter(Loading {
             flight: self.seat.as_ref().map(Seat::address),
             lease: self.hold.as_ref().map(Hold::prefix),
-        };
-        let polled = recursion::within(loading, || load(cx));
-        if polled.is_pending() {
-            self.tend(cx);
-        }
-        polled
+        })
     }
 
     fn begin(&mut self) {
@@ -278,10 +290,11 @@ impl Lead {
 
     /// What is to be stored of what the function returned; nothing if nobody wants it.
     pub(crate) fn encode<V: Serialize>(&self, value: &V, fate: Fate) -> Option<Result<Entry, CacheError>> {
-        (self.is_wanted() && !self.is_uncommitted).then(|| {
-            let is_none = codec::is_none(value);
-            encode_record(&self.cache, &self.ask, value, is_none, self.took, fate)
-        })
+        if !self.is_wanted() || self.is_uncommitted {
+            return None;
+        }
+        let is_none = codec::is_none(value);
+        Some(encode_record(&self.cache, &self.ask, value, is_none, self.took, fate))
     }
 
     /// Stores what was encoded, and lets the others have it. It doesn't hold the value.
@@ -423,6 +436,19 @@ pub(crate) fn encode_record<V: Serialize + ?Sized>(
     value: &V,
     is_none: bool,
     took: Duration,
+    fate: Fate,
+) -> Result<Entry, CacheError> {
+    let mut encode = |record: &mut Vec<u8>| ask.codec().encode(value, record, cache.core().options.max_value);
+    encode_by(cache, ask, &mut encode, is_none, took, fate)
+}
+
+/// The same for a payload that is written behind the header so. It is compiled once, not for every type.
+fn encode_by(
+    cache: &Cache,
+    ask: &Ask,
+    payload: &mut dyn FnMut(&mut Vec<u8>) -> Result<(), CacheError>,
+    is_none: bool,
+    took: Duration,
     mut fate: Fate,
 ) -> Result<Entry, CacheError> {
     let tags = fate.take_tags();
@@ -450,7 +476,7 @@ pub(crate) fn encode_record<V: Serialize + ?Sized>(
         grace_ms: millis(grace),
     };
     let mut record = record::begin(record::fresh(Kind::Value), &head);
-    ask.codec().encode(value, &mut record, cache.core().options.max_value)?;
+    payload(&mut record)?;
     let life = match life {
         Life::For(Some(fresh)) => Life::For(Some(whole_millis(fresh.saturating_add(grace)))),
         other => other,

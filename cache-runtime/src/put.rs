@@ -238,7 +238,10 @@ impl Put {
         let loading = Loading { flight: None, lease: self.hold.as_ref().map(Hold::prefix) };
         std::future::poll_fn(|cx| {
             self.is_uncommitted |= deferred::is_inside();
-            let polled = recursion::within(loading, || body.as_mut().poll(cx));
+            let polled = {
+                let _within = recursion::enter(loading);
+                body.as_mut().poll(cx)
+            };
             if polled.is_pending() {
                 self.tend(begun, cx);
             }

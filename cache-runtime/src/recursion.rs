@@ -5,6 +5,7 @@
 //! running code is part of.
 
 use std::cell::RefCell;
+use std::marker::PhantomData;
 
 use crate::record::Prefix;
 
@@ -30,15 +31,19 @@ pub(crate) fn is_holding(lease: &Prefix) -> bool {
     LOADING.with_borrow(|all| all.iter().any(|loading| loading.lease.as_ref() == Some(lease)))
 }
 
-/// Runs `poll` as part of this load.
-pub(crate) fn within<R>(loading: Loading, poll: impl FnOnce() -> R) -> R {
-    struct Pop;
-    impl Drop for Pop {
-        fn drop(&mut self) {
-            LOADING.with_borrow_mut(Vec::pop);
-        }
-    }
+/// What runs on this thread is part of this load, until the mark is dropped.
+#[must_use]
+pub(crate) fn enter(loading: Loading) -> Within {
     LOADING.with_borrow_mut(|all| all.push(loading));
-    let _pop = Pop;
-    poll()
+    Within(PhantomData)
+}
+
+/// It belongs to its thread.
+#[derive(Debug)]
+pub(crate) struct Within(PhantomData<*const ()>);
+
+impl Drop for Within {
+    fn drop(&mut self) {
+        LOADING.with_borrow_mut(Vec::pop);
+    }
 }

@@ -165,10 +165,9 @@ impl Site {
     }
 
     /// The fingerprint of the type of its values. Only generic functions have more than one, and those share a lock.
-    pub(crate) fn fingerprint<V: ?Sized>(&self) -> u64 {
-        let name = type_name::<V>();
-        let (first, known) = *self.value.get_or_init(|| (name, fingerprint::<V>()));
-        if std::ptr::eq(first, name) { known } else { fingerprint::<V>() }
+    pub(crate) fn fingerprint(&self, name: &'static str) -> u64 {
+        let (first, known) = *self.value.get_or_init(|| (name, fingerprint_of(name)));
+        if std::ptr::eq(first, name) { known } else { fingerprint_of(name) }
     }
 
     /// True the first time: for what is said once per function.
@@ -326,7 +325,12 @@ pub(crate) fn type_digest(name: &'static str) -> [u8; 16] {
 
 /// The fingerprint of a value's type in a record's header.
 pub(crate) fn fingerprint<V: ?Sized>() -> u64 {
-    let digest = type_digest(type_name::<V>());
+    fingerprint_of(type_name::<V>())
+}
+
+/// The same, by what the compiler calls the type.
+pub(crate) fn fingerprint_of(name: &'static str) -> u64 {
+    let digest = type_digest(name);
     u64::from_le_bytes(*digest.first_chunk().expect("a digest has 16 bytes"))
 }
 
