@@ -50,8 +50,8 @@ use std::time::Duration;
 use foldhash::fast::SeedableRandomState;
 
 pub(crate) use self::ear::Ear;
-use self::map::{Entry, Evicted, Held, Map, OVERHEAD, Others};
-use self::owner::seeded;
+use self::map::{Entry, Evicted, Map, OVERHEAD, Others};
+use self::owner::{Owner, seeded};
 pub(crate) use self::pulse::Line;
 use self::pulse::Pulse;
 use self::register::Register;
@@ -101,7 +101,7 @@ impl Near {
         if !self.pulse.beats(now) {
             return None;
         }
-        self.map.get(instance, args, |entry| now < entry.end && entry.epoch == self.pulse.epoch(), copy)
+        self.map.get(instance, args, |end, epoch| now < end && epoch == self.pulse.epoch(), copy)
     }
 
     /// To be taken before a read of this key is sent; what it returns is kept under the ticket.
@@ -185,8 +185,9 @@ impl Near {
 
     /// Takes what left the map off its lists, then drops it. No lock may be held.
     fn unlist(&self, gone: Vec<Evicted>) {
-        for (owner, entry) in &gone {
-            self.register.desk(&entry.key).unlist(&entry.key, owner.tag);
+        for (tag, entry) in &gone {
+            let key = &entry.file.key;
+            self.register.desk(key).unlist(key, *tag);
         }
         self.unlist_others(&gone);
         drop(gone);
@@ -194,10 +195,10 @@ impl Near {
 
     /// The same, but for what was read from one key only, and is off its list.
     fn unlist_others(&self, gone: &[Evicted]) {
-        for (owner, entry) in gone {
-            let Some(Others(keys)) = entry.others.as_deref() else { continue };
-            for key in keys.iter().chain([&entry.key]) {
-                self.register.desk(key).unlist(key, owner.tag);
+        for (tag, entry) in gone {
+            let Some(Others(keys)) = entry.file.others.as_deref() else { continue };
+            for key in keys.iter().chain([&entry.file.key]) {
+                self.register.desk(key).unlist(key, *tag);
             }
         }
     }
@@ -270,20 +271,15 @@ impl Ticket {
         }
         let others =
             (!tags.is_empty()).then(|| Others(tags.iter().map(|tag| Arc::clone(&tag.key)).collect()));
-        let held = Held {
-            key: Arc::clone(&self.key),
-            others: others.map(Box::new),
-            weight,
-            // Its life is what was left when the server answered: after the ticket was made.
-            end: self.made.after(life.map_or(self.most, |life| life.min(self.most))),
-            epoch: self.epoch,
-            value: value.clone(),
-        };
-        let entry: Entry = Arc::new(held);
+        let id = self.near.next.fetch_add(1, Ordering::Relaxed);
+        // Its life is what was left when the server answered: after the ticket was made.
+        let end = self.made.after(life.map_or(self.most, |life| life.min(self.most)));
+        let (keys, owner) = ((Arc::clone(&self.key), others.map(Box::new)), Owner::new(instance, args));
+        let entry = Entry::new(id, keys, owner, (end, self.epoch), weight, value.clone());
         if tags.is_empty() {
-            self.keep_entry(instance, args, entry);
+            self.keep_entry(entry);
         } else {
-            self.keep_tagged(instance, args, entry);
+            self.keep_tagged(entry);
         }
     }
 
@@ -307,7 +303,7 @@ impl Ticket {
     }
 
     /// Not generic: compiled once.
-    fn keep_entry(&self, instance: Instance, args: &[u8], entry: Entry) {
+    fn keep_entry(&self, entry: Entry) {
         let near = &self.near;
         let mut desk = near.register.desk(&self.key);
         if !desk.is_clean(&self.key, self.seen) {
@@ -315,8 +311,7 @@ impl Ticket {
             drop(desk);
             return;
         }
-        let id = near.next.fetch_add(1, Ordering::Relaxed);
-        let (tag, gone) = near.map.insert(id, instance, args, entry);
+        let (tag, gone) = near.map.insert(entry);
         desk.list(&self.key, tag);
         drop(desk);
         near.unlist(gone);
@@ -325,7 +320,7 @@ impl Ticket {
 
 impl Ticket {
     /// As [`keep_entry`](Self::keep_entry), for all keys at once.
-    fn keep_tagged(&self, instance: Instance, args: &[u8], entry: Entry) {
+    fn keep_tagged(&self, entry: Entry) {
         let near = &self.near;
         let tickets = || self.tags.iter().chain([self]);
         let mut desks = near.register.desks_of(tickets().map(|ticket| &*ticket.key));
@@ -333,8 +328,7 @@ impl Ticket {
             drop(desks);
             return;
         }
-        let id = near.next.fetch_add(1, Ordering::Relaxed);
-        let (tag, gone) = near.map.insert(id, instance, args, entry);
+        let (tag, gone) = near.map.insert(entry);
         for ticket in tickets() {
             desks.of(&ticket.key).list(&ticket.key, tag);
         }

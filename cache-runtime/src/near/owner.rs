@@ -1,34 +1,47 @@
 //! Whose an entry is, and how it is found.
 
-use std::hash::{BuildHasher, Hash, Hasher};
+use std::hash::{BuildHasher, Hasher};
 use std::sync::OnceLock;
 
 use foldhash::SharedSeed;
 use foldhash::fast::SeedableRandomState;
-use quick_cache::Equivalent;
 
 use crate::site::Instance;
-
-/// Whose an entry is: an instance of a function and its arguments, to the byte.
-///
-/// Its parts stand together, as do those of [`Held`](super::map::Held): among many entries, a hit's
-/// time goes into waiting for memory.
-pub(super) struct Owner {
-    pub(super) tag: Tag,
-    instance: Instance,
-    args: Args,
-}
 
 /// Names one entry, and no other one that ever was.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Tag {
     pub(super) id: u64,
+    /// Of its owner.
     pub(super) hash: u64,
 }
 
+/// Whose an entry is: an instance of a function and its arguments, to the byte.
+pub(super) struct Owner {
+    instance: Instance,
+    args: Args,
+}
+
 impl Owner {
-    pub(super) fn new(tag: Tag, instance: Instance, args: &[u8]) -> Self {
-        Self { tag, instance, args: Args::new(args) }
+    pub(super) fn new(instance: Instance, args: &[u8]) -> Self {
+        Self { instance, args: Args::new(args) }
+    }
+
+    #[inline]
+    pub(super) fn is(&self, instance: Instance, args: &[u8]) -> bool {
+        self.instance == instance && self.args.is(args)
+    }
+
+    #[inline]
+    pub(super) fn hash(state: &impl BuildHasher, instance: Instance, args: &[u8]) -> u64 {
+        let mut hasher = state.build_hasher();
+        std::hash::Hash::hash(&instance, &mut hasher);
+        hasher.write(args);
+        hasher.finish()
+    }
+
+    pub(super) fn hashed(&self, state: &impl BuildHasher) -> u64 {
+        Self::hash(state, self.instance, self.args.as_slice())
     }
 }
 
@@ -79,53 +92,6 @@ fn is_same(one: &[u8], other: &[u8]) -> bool {
         && one_rest.iter().zip(other_rest).all(|(one, other)| one == other)
 }
 
-/// An owner that is looked for, by borrowed bytes.
-pub(super) struct Sought<'a> {
-    pub(super) hash: u64,
-    pub(super) instance: Instance,
-    pub(super) args: &'a [u8],
-}
-
-impl Equivalent<Owner> for Sought<'_> {
-    #[inline]
-    fn equivalent(&self, owner: &Owner) -> bool {
-        self.hash == owner.tag.hash && self.instance == owner.instance && owner.args.is(self.args)
-    }
-}
-
-impl Equivalent<Owner> for Tag {
-    fn equivalent(&self, owner: &Owner) -> bool {
-        *self == owner.tag
-    }
-}
-
-impl PartialEq for Owner {
-    fn eq(&self, other: &Self) -> bool {
-        Sought { hash: self.tag.hash, instance: self.instance, args: self.args.as_slice() }.equivalent(other)
-    }
-}
-
-impl Eq for Owner {}
-
-impl Hash for Owner {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        self.tag.hash(state);
-    }
-}
-
-impl Hash for Tag {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        state.write_u64(self.hash);
-    }
-}
-
-impl Hash for Sought<'_> {
-    #[inline]
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        state.write_u64(self.hash);
-    }
-}
-
 /// What is hashed in a shard are hashes, made once: they are kept as they are.
 pub(super) struct Kept;
 
@@ -156,8 +122,8 @@ impl Hasher for Hashed {
     }
 }
 
-/// foldhash, seeded from the system's randomness. Who finds colliding arguments all the same costs us
-/// time, never a wrong value.
+/// foldhash, seeded from the system's randomness. Who finds colliding arguments all the same makes them
+/// push each other out, and gets no wrong value.
 pub(super) fn seeded() -> SeedableRandomState {
     static SHARED: OnceLock<SharedSeed> = OnceLock::new();
     let random = || std::hash::RandomState::new().hash_one(0);

@@ -5,7 +5,6 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::hash::BuildHasher;
-use std::mem;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use foldhash::fast::SeedableRandomState;
@@ -33,9 +32,10 @@ struct Listed {
     /// How often the key was forgotten while a ticket was out.
     forgotten: u64,
     tickets: usize,
-    /// Most keys have one entry: it stands beside the others, which cost an allocation.
+    /// Most keys have one entry: it stands beside the others, which cost allocations.
     entry: Option<Tag>,
-    others: BTreeMap<u64, Tag>,
+    #[allow(clippy::box_collection)] // two words less for each key that has none
+    others: Option<Box<BTreeMap<u64, Tag>>>,
     /// Rung when the key is forgotten, for tickets that wait for that.
     bell: Option<Arc<Notify>>,
 }
@@ -125,7 +125,7 @@ impl Desk {
     pub(super) fn list(&mut self, key: &[u8], tag: Tag) {
         self.change(key, |listed| match listed.entry {
             None => listed.entry = Some(tag),
-            Some(_) => drop(listed.others.insert(tag.id, tag)),
+            Some(_) => drop(listed.others.get_or_insert_default().insert(tag.id, tag)),
         });
     }
 
@@ -134,8 +134,9 @@ impl Desk {
         self.change(key, |listed| {
             if listed.entry == Some(tag) {
                 listed.entry = None;
-            } else {
-                listed.others.remove(&tag.id);
+            } else if let Some(others) = &mut listed.others {
+                others.remove(&tag.id);
+                listed.others.take_if(|others| others.is_empty());
             }
         });
     }
@@ -168,7 +169,7 @@ impl Desk {
     #[cfg(test)]
     pub(super) fn tags(&self) -> impl Iterator<Item = (Arc<[u8]>, Tag)> {
         self.keys.iter().flat_map(|(key, listed)| {
-            let tags = listed.entry.iter().chain(listed.others.values());
+            let tags = listed.entry.iter().chain(listed.others.iter().flat_map(|others| others.values()));
             tags.map(|tag| (Arc::clone(key), *tag))
         })
     }
@@ -186,7 +187,7 @@ impl Desk {
 
 impl Listed {
     fn is_idle(&self) -> bool {
-        self.tickets == 0 && self.entry.is_none() && self.others.is_empty()
+        self.tickets == 0 && self.entry.is_none() && self.others.is_none()
     }
 
     fn ring(&mut self) {
@@ -198,6 +199,7 @@ impl Listed {
     fn forget(&mut self, each: impl FnMut(Tag)) {
         self.forgotten += 1;
         self.ring();
-        self.entry.take().into_iter().chain(mem::take(&mut self.others).into_values()).for_each(each);
+        let others = self.others.take().into_iter().flat_map(|others| others.into_values());
+        self.entry.take().into_iter().chain(others).for_each(each);
     }
 }
