@@ -4,7 +4,9 @@
 //! the open batch, which holds each key once, and which a task of the runtime, a *lane*, sends in one
 //! flush. There are at most [`LANES`] of them, so that the server and this process work at the same
 //! time. A lane that lands lets those it has answered run, and takes off with who has boarded
-//! meanwhile; when nobody has, it ends.
+//! meanwhile; when nobody has, it ends. A batch that none has come for within [`PATIENCE`] gets one more,
+//! which flies once: a server that is far away would otherwise be waited for twice, and a lane waits
+//! itself while the thread that it was spawned on is blocked.
 //!
 //! **No value is older than its reader's question** (I3). Callers board a batch only while it is
 //! `Queue::open`, under the lock of the queue. It is sealed by taking it out of there, under the same
@@ -45,10 +47,10 @@ const QUEUES: usize = 64;
 /// So many read by themselves, if no lane flies.
 const SOLOS: usize = 2;
 
-/// So many flushes are in the air.
+/// So many flushes are in the air, if replies come soon.
 const LANES: usize = 2;
 
-/// How long a caller waits without a timer of its own. Most replies come sooner.
+/// How long a caller waits without a timer of its own, and a batch for a lane. Most replies come sooner.
 const PATIENCE: Duration = Duration::from_millis(5);
 
 /// What is asked for in a batch.
@@ -106,7 +108,7 @@ impl From<Elapsed> for Late {
 /// How a caller reads.
 enum Way<'a, Q, T> {
     Alone { _solo: Option<Solo<'a, Q, T>> },
-    Shared(Member<Q, T>),
+    Shared(Member<'a, Q, T>),
 }
 
 /// The caller's way, and a lane that is to fly, where a batch needs one.
@@ -116,7 +118,8 @@ type Joined<'a, Q, T> = (Way<'a, Q, T>, Option<(Handle, Lane<Q, T>)>);
 struct Solo<'a, Q, T>(&'a Queue<Q, T>);
 
 /// A caller's place in a batch, which goes on without it.
-struct Member<Q, T> {
+struct Member<'a, Q, T> {
+    queue: &'a Arc<Queue<Q, T>>,
     batch: Arc<Batch<Q, T>>,
     seat: usize,
 }
@@ -137,7 +140,7 @@ impl<Q: Question, T: Clone + Send + 'static> Reads<Q, T> {
         (left, most): (Duration, Duration),
         question: impl FnOnce() -> Q,
         alone: impl FnOnce() -> Reply<'a, T>,
-        send: impl FnOnce() -> F,
+        send: impl Fn() -> F,
     ) -> impl Future<Output = Result<Result<T, StoreError>, Late>>
     where
         F: Fn(Vec<Q>) -> Answers<T> + Send + 'static,
@@ -158,7 +161,12 @@ impl<Q: Question, T: Clone + Send + 'static> Reads<Q, T> {
             let rest = || left.saturating_sub(begun.elapsed());
             let outcome = match soon {
                 Some(outcome) => outcome,
-                None => Box::pin(clock::timeout(rest(), member.late())).await?,
+                None => {
+                    if let Some((runtime, lane)) = member.one_more() {
+                        runtime.spawn(lane.fly(most, send()));
+                    }
+                    Box::pin(clock::timeout(rest(), member.late())).await?
+                }
             };
             match outcome {
                 Outcome::Reply(reply) => Ok(reply),
@@ -186,10 +194,10 @@ impl<Q: Question, T: Clone + Send + 'static> Reads<Q, T> {
         let usual = state.usual;
         let batch = state.open.get_or_insert_with(|| Arc::new(Batch::open(usual)));
         let Some(seat) = batch.board(key, hash, question) else { return alone(None) };
-        let member = Member { batch: Arc::clone(batch), seat };
+        let member = Member { queue, batch: Arc::clone(batch), seat };
         let lane = (state.lanes < LANES).then(|| {
-            (state.lanes, state.runtime) = (state.lanes + 1, Some(runtime));
-            (handle, Lane { queue: Arc::clone(queue), batch: None, ended: false })
+            state.runtime = Some(runtime);
+            (handle, Lane::of(queue, &mut state, false))
         });
         (Way::Shared(member), lane)
     }
@@ -213,7 +221,18 @@ impl<Q, T> Drop for Solo<'_, Q, T> {
     }
 }
 
-impl<Q, T: Clone> Member<Q, T> {
+impl<Q, T> Member<'_, Q, T> {
+    /// A lane for a batch that begins to be late, and that none has come for.
+    fn one_more(&self) -> Option<(Handle, Lane<Q, T>)> {
+        let mut state = self.queue.lock();
+        let is_waiting = state.open.as_ref().is_some_and(|open| Arc::ptr_eq(open, &self.batch));
+        let runtime = Handle::try_current().ok().filter(|runtime| state.runtime == Some(runtime.id()))?;
+        (is_waiting && self.batch.asks_for_a_lane())
+            .then(|| (runtime, Lane::of(self.queue, &mut state, true)))
+    }
+}
+
+impl<Q, T: Clone> Member<'_, Q, T> {
     /// What the batch brings; nothing: it is late.
     async fn soon(&self) -> Option<Outcome<T>> {
         loop {
@@ -245,7 +264,17 @@ struct Lane<Q, T> {
     queue: Arc<Queue<Q, T>>,
     /// In the air.
     batch: Option<Arc<Batch<Q, T>>>,
+    /// It flies once.
+    is_extra: bool,
     ended: bool,
+}
+
+impl<Q, T> Lane<Q, T> {
+    /// One more of this queue.
+    fn of(queue: &Arc<Queue<Q, T>>, state: &mut State<Q, T>, is_extra: bool) -> Self {
+        state.lanes += 1;
+        Self { queue: Arc::clone(queue), batch: None, is_extra, ended: false }
+    }
 }
 
 impl<Q: Question, T: Clone> Lane<Q, T> {
@@ -257,6 +286,11 @@ impl<Q: Question, T: Clone> Lane<Q, T> {
             let answers = tokio::time::timeout(most, send(batch.seal())).await;
             batch.land(answers);
             self.batch = None;
+            if self.is_extra {
+                self.queue.lock().lanes -= 1;
+                self.ended = true;
+                return;
+            }
         }
     }
 
@@ -300,8 +334,11 @@ impl Hasher for Taken {
         self.0
     }
 
-    fn write(&mut self, _: &[u8]) {
-        unreachable!("only `u64`s are hashed")
+    /// What tokio's ids are made of is its own business.
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.0 = self.0.rotate_left(8) ^ u64::from(*byte);
+        }
     }
 
     fn write_u64(&mut self, hash: u64) {

@@ -10,6 +10,7 @@ use std::task::{Context, Wake, Waker};
 
 use tokio::sync::Notify;
 use tokio::sync::futures::Notified;
+use tokio::task::coop::{Unconstrained, unconstrained};
 use tokio::time::Sleep;
 use tokio::time::error::Elapsed;
 
@@ -23,8 +24,9 @@ pub(super) struct Batch<Q, T> {
     // std mutex: never held across an await
     state: Mutex<State<Q, T>>,
     bell: Arc<Bell>,
+    has_asked: AtomicBool,
     /// Rings when its members begin to be late.
-    _watch: Pin<Box<Sleep>>,
+    _watch: Pin<Box<Unconstrained<Sleep>>>,
 }
 
 enum State<Q, T> {
@@ -62,7 +64,8 @@ impl<Q, T> Batch<Q, T> {
     /// With room for so many keys.
     pub(super) fn open(room: usize) -> Self {
         let bell = Arc::<Bell>::default();
-        let mut watch = Box::pin(tokio::time::sleep(PATIENCE));
+        // Where a task has used up its turn a timer would ring at once instead of being set.
+        let mut watch = Box::pin(unconstrained(tokio::time::sleep(PATIENCE)));
         let waker = Waker::from(Arc::clone(&bell));
         let _ = watch.as_mut().poll(&mut Context::from_waker(&waker));
         let state = State::Open {
@@ -70,7 +73,7 @@ impl<Q, T> Batch<Q, T> {
             members: Vec::with_capacity(room),
             places: HashMap::with_capacity_and_hasher(room, BuildHasherDefault::default()),
         };
-        Self { state: Mutex::new(state), bell, _watch: watch }
+        Self { state: Mutex::new(state), bell, has_asked: AtomicBool::new(false), _watch: watch }
     }
 
     fn lock(&self) -> MutexGuard<'_, State<Q, T>> {
@@ -86,6 +89,11 @@ impl<Q, T> Batch<Q, T> {
 
     pub(super) fn is_late(&self) -> bool {
         self.bell.is_late.load(Relaxed)
+    }
+
+    /// True for the first of its members who asks when it is late.
+    pub(super) fn asks_for_a_lane(&self) -> bool {
+        self.is_late() && !self.has_asked.swap(true, Relaxed)
     }
 
     /// Ends with the next ring, from now on.

@@ -5,10 +5,12 @@ mod world;
 use std::collections::BTreeSet;
 use std::pin::pin;
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
+use std::task::{Context, Poll};
 
 use tokio::task::JoinSet;
+use tokio::task::coop::consume_budget;
 
-use self::world::{BUDGET, Behaviour, Call, Got, RTT, World, down, poll, ready, settle};
+use self::world::{BUDGET, Behaviour, Blocked, Call, Got, RTT, World, down, poll, poll_once, ready, settle};
 use super::*;
 
 #[tokio::test(start_paused = true)]
@@ -133,6 +135,49 @@ async fn a_server_that_is_slower_than_patience_is_waited_for() {
     assert!(calls.join_all().await.into_iter().all(|got| got == Ok(Ok(1))));
     assert_eq!(world.gets(), 3);
     world.assert_empty().await;
+}
+
+/// Who boards just after the lanes have taken off doesn't wait for them and for its own flush.
+#[tokio::test(start_paused = true)]
+async fn a_server_that_is_far_away_answers_everybody_in_time() {
+    let world = World::new(|| Behaviour::Takes(BUDGET * 3 / 5));
+    let mut calls = JoinSet::new();
+    for _ in 0..50 {
+        calls.spawn(world.get());
+        tokio::time::sleep(RTT).await;
+    }
+    assert!(calls.join_all().await.into_iter().all(|got| got == Ok(Ok(1))));
+    assert!(world.gets() < 25, "{} GETs", world.gets());
+    world.assert_empty().await;
+}
+
+/// A lane begins on the thread of the member that needs it, where that may block against all advice.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_caller_who_blocks_its_thread_holds_nobody_up() {
+    let world = World::new(|| Behaviour::Takes(Duration::ZERO));
+    let solos: [_; SOLOS] = std::array::from_fn(|_| world.0.reads.join("k", 7, || "k".to_owned()));
+    let blocked: Vec<_> = (0..LANES).map(|_| Blocked::begin(&world)).collect();
+    let mut releases = Vec::new();
+    for Blocked { begun, release } in blocked {
+        begun.await.unwrap();
+        releases.push(release);
+    }
+    assert_eq!(world.get_of("k", 7, 50 * BUDGET).await, Ok(Ok(1)));
+    drop((solos, releases));
+}
+
+/// A timer isn't set by a task that has used up its turn.
+#[tokio::test(start_paused = true)]
+async fn a_batch_of_a_busy_task_is_late_no_sooner() {
+    let open = |_: &mut Context<'_>| {
+        while poll_once(consume_budget()).is_ready() {}
+        Poll::Ready(Batch::<String, u64>::open(1))
+    };
+    let batch = std::future::poll_fn(open).await;
+    tokio::time::sleep(PATIENCE / 2).await;
+    assert!(!batch.is_late());
+    tokio::time::sleep(PATIENCE).await;
+    assert!(batch.is_late());
 }
 
 #[tokio::test(start_paused = true)]

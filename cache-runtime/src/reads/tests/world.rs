@@ -141,10 +141,34 @@ pub(super) async fn settle() {
 pub(super) type Call = std::pin::Pin<Box<dyn Future<Output = Got> + Send>>;
 
 pub(super) fn poll(call: &mut Call) -> Poll<Got> {
-    call.as_mut().poll(&mut Context::from_waker(Waker::noop()))
+    poll_once(call)
+}
+
+pub(super) fn poll_once<F: Future>(future: F) -> Poll<F::Output> {
+    std::pin::pin!(future).poll(&mut Context::from_waker(Waker::noop()))
 }
 
 pub(super) fn ready(call: &mut Call) -> u64 {
     let Poll::Ready(Ok(Ok(value))) = poll(call) else { panic!("it isn't there") };
     value
+}
+
+/// A caller who blocks its thread once it has begun to read, until `release` is dropped.
+pub(super) struct Blocked {
+    pub(super) begun: tokio::sync::oneshot::Receiver<()>,
+    pub(super) release: std::sync::mpsc::Sender<()>,
+}
+
+impl Blocked {
+    pub(super) fn begin(world: &World) -> Self {
+        let (tell, begun) = tokio::sync::oneshot::channel();
+        let (release, released) = std::sync::mpsc::channel();
+        let mut call = Box::pin(world.get()) as Call;
+        tokio::spawn(async move {
+            assert!(poll(&mut call).is_pending());
+            tell.send(()).unwrap();
+            let _ = released.recv();
+        });
+        Self { begun, release }
+    }
 }
