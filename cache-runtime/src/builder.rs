@@ -7,7 +7,7 @@ use crate::cache::Cache;
 use crate::error::CacheError;
 use crate::recovery::Kept;
 use crate::settings::{DEFAULT_TTL, NAMESPACE_FORM, Settings, check_namespace, redacted};
-use crate::store::{self, Address, LinkOptions, MemoryStore, RedisStore, Store};
+use crate::store::{self, Address, ClusterStore, LinkOptions, MemoryStore, Part, RedisStore, Store};
 
 /// What a cache goes by.
 #[derive(Debug, Clone)]
@@ -265,9 +265,18 @@ impl Builder {
         let store: Box<dyn Store> = match url {
             None => Box::new(MemoryStore::new(memory)),
             Some(url) => {
-                let link =
-                    LinkOptions { budget: options.budget, breaker, reconnect, delta: options.near_staleness };
-                Box::new(RedisStore::new(Address::parse(&url)?, link, Arc::clone(&kept)))
+                let link = LinkOptions {
+                    budget: options.budget,
+                    breaker,
+                    reconnect,
+                    delta: options.near_staleness,
+                    part: Part::Whole,
+                };
+                let kept = Arc::clone(&kept);
+                match Address::seeds(&url)? {
+                    Some(seeds) => Box::new(ClusterStore::new(seeds, link, kept)),
+                    None => Box::new(RedisStore::new(Address::parse(&url)?, link, kept)),
+                }
             }
         };
         Ok(Cache::over(store, options, kept))

@@ -120,7 +120,7 @@ impl Core {
     /// Keeps an invalidation that the store couldn't take; until it can, nothing is read from it.
     pub(crate) fn keep(&self, target: Target, cover: Option<String>) {
         self.kept.keep(target, cover);
-        self.store.distrust("an invalidation waits");
+        self.store.invalidation_waits();
     }
 
     pub(crate) fn pending(&self) -> u64 {

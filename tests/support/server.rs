@@ -171,6 +171,11 @@ impl Server {
         self.options.kind
     }
 
+    /// Whether it was started and not killed.
+    pub fn is_running(&self) -> bool {
+        self.life().is_some()
+    }
+
     /// SIGSTOP: connections stay, nothing answers.
     pub fn freeze(&self) {
         self.signal("STOP");

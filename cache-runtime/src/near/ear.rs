@@ -32,6 +32,10 @@ impl Keeper for Ear {
         self.near.forget_all();
     }
 
+    fn forget_those(&self, those: &dyn Fn(&[u8]) -> bool) {
+        self.near.forget_matching(those);
+    }
+
     fn connected(&self, sent: u64) {
         if sent == ALWAYS {
             self.near.always_alive();

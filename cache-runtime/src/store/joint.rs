@@ -30,7 +30,7 @@ pub(crate) struct How {
 }
 
 /// What is done to an entry: as the operations of these names.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) enum OnEntry {
     Acquire { lease: Bytes, life: Duration },
     Swap { seen: Prefix, value: Bytes, life: Option<Duration> },
@@ -38,7 +38,7 @@ pub(crate) enum OnEntry {
 }
 
 /// What is done to the version under the key of a tag.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) enum OnTag {
     /// Makes it if there is none. A version must be drawn anew for each time that it is sent: one that
     /// arrives a second time, after an invalidation, would make true again what was captured before.
@@ -55,6 +55,15 @@ pub(crate) enum OnTag {
         key: String,
         life: Option<Duration>,
     },
+}
+
+impl OnTag {
+    /// Where the version is.
+    pub(super) fn key(&self) -> &str {
+        match self {
+            Self::Create { key, .. } | Self::Read { key } | Self::Keep { key, .. } => key,
+        }
+    }
 }
 
 /// What came of it.

@@ -24,7 +24,7 @@ use bytes::Bytes;
 pub(crate) use glob::{Reach, escape_literal, has_meta, may_share};
 pub(crate) use memory::MemoryStore;
 pub use redis::RedisConnection;
-pub(crate) use redis::{Address, LinkOptions, RedisStore};
+pub(crate) use redis::{Address, ClusterStore, LinkOptions, Part, RedisStore};
 pub(crate) use watched::Watched;
 pub use window::Decision;
 pub(crate) use window::Limit;
@@ -96,6 +96,9 @@ pub(crate) trait Keeper: Send + Sync + 'static {
 
     /// Any key may have changed.
     fn forget_all(&self);
+
+    /// Of these keys nobody tells any more.
+    fn forget_those(&self, those: &dyn Fn(&[u8]) -> bool);
 
     /// What is read from now on is watched.
     fn connected(&self, sent: u64);
@@ -239,9 +242,11 @@ pub(crate) trait Store: Debug + Send + Sync + 'static {
     /// A caller's patience ended before an answer came.
     fn overdue(&self) {}
 
-    /// Invalidations wait, or an answer wasn't to the question: before anything else is answered,
-    /// the connection is made anew and what is kept is carried out.
+    /// An answer wasn't to the question: before anything else is answered, the connection is made anew.
     fn distrust(&self, _why: &'static str) {}
+
+    /// An invalidation is kept: what it is about isn't answered before it was carried out.
+    fn invalidation_waits(&self) {}
 
     /// A connection of its own, if the store is a server.
     fn connection(&self) -> Option<Connecting<'_>> {

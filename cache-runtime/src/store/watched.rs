@@ -208,6 +208,10 @@ impl Store for Watched {
         self.store.distrust(why);
     }
 
+    fn invalidation_waits(&self) {
+        self.store.invalidation_waits();
+    }
+
     fn connection(&self) -> Option<Connecting<'_>> {
         self.store.connection()
     }

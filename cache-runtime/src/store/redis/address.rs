@@ -3,7 +3,7 @@
 use std::fmt;
 
 use redis::io::tcp::TcpSettings;
-use redis::{ConnectionInfo, IntoConnectionInfo, ProtocolVersion};
+use redis::{ConnectionAddr, ConnectionInfo, IntoConnectionInfo, ProtocolVersion};
 
 use crate::error::CacheError;
 use crate::settings::redacted;
@@ -30,7 +30,7 @@ impl Address {
     /// [`CacheError::Settings`] says which form is right; it never quotes the password.
     pub(crate) fn parse(url: &str) -> Result<Self, CacheError> {
         let shown = redacted(url);
-        for later in ["rediss://", "redis+cluster://", "redis+sentinel://"] {
+        for later in ["rediss://", "redis+sentinel://"] {
             if url.starts_with(later) {
                 return Err(CacheError::Settings(format!(
                     "REDIS_URL begins with `{later}`, which this version doesn't support yet; write redis://host:port or redis+unix:///path"
@@ -49,9 +49,48 @@ impl Address {
         Ok(Self { info, shown, fixed })
     }
 
+    /// The seeds of a cluster, if it is the URL of one.
+    pub(crate) fn seeds(url: &str) -> Result<Option<Vec<Self>>, CacheError> {
+        let Some(rest) = url.strip_prefix("redis+cluster://") else { return Ok(None) };
+        let (login, hosts) = rest.rsplit_once('@').map_or(("", rest), |(login, hosts)| (login, hosts));
+        let at = if login.is_empty() { "" } else { "@" };
+        hosts
+            .split(',')
+            .map(|host| Self::parse(&format!("redis://{login}{at}{host}")))
+            .collect::<Result<_, _>>()
+            .map(Some)
+    }
+
     /// For people: without the password.
     pub(super) fn shown(&self) -> &str {
         &self.shown
+    }
+
+    /// Another server that is entered in the same way.
+    pub(super) fn at(&self, host: &str, port: u16) -> Self {
+        let host = host.to_owned();
+        let shown = if host.contains(':') {
+            format!("redis://[{host}]:{port}")
+        } else {
+            format!("redis://{host}:{port}")
+        };
+        let addr = match self.info.addr() {
+            ConnectionAddr::TcpTls { insecure, tls_params, .. } => {
+                ConnectionAddr::TcpTls { host, port, insecure: *insecure, tls_params: tls_params.clone() }
+            }
+            _ => ConnectionAddr::Tcp(host, port),
+        };
+        Self { info: self.info.clone().set_addr(addr), shown, fixed: self.fixed }
+    }
+
+    /// Its host and port, if it is reached by these.
+    pub(super) fn node(&self) -> Option<(&str, u16)> {
+        match self.info.addr() {
+            ConnectionAddr::Tcp(host, port) | ConnectionAddr::TcpTls { host, port, .. } => {
+                Some((host, *port))
+            }
+            _ => None,
+        }
     }
 
     /// Whether to speak RESP3: as the URL says, else as the caller likes.

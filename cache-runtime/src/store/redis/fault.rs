@@ -37,6 +37,31 @@ pub(super) fn read(error: &RedisError) -> (StoreError, Reaction) {
     }
 }
 
+/// Where a node of a cluster says that a key is, because it isn't there. Nothing was done then.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Redirect {
+    pub(super) slot: u16,
+    /// Empty: the host of who says it.
+    pub(super) host: String,
+    pub(super) port: u16,
+    /// This once: the slot is on its way there.
+    pub(super) ask: bool,
+}
+
+pub(super) fn redirect(error: &StoreError) -> Option<Redirect> {
+    let StoreError::Refused(text) = error else { return None };
+    let mut words = text.split_whitespace();
+    let ask = match words.next()? {
+        "MOVED" => false,
+        "ASK" => true,
+        _ => return None,
+    };
+    let slot = words.next()?.parse().ok()?;
+    let (host, port) = words.next()?.rsplit_once(':')?;
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    Some(Redirect { slot, host: host.to_owned(), port: port.parse().ok()?, ask })
+}
+
 /// Whether the server doesn't know the script that was named by its digest.
 pub(super) fn is_unknown_script(error: &StoreError) -> bool {
     matches!(error, StoreError::Refused(text) if text.starts_with("NOSCRIPT"))

@@ -6,6 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use redis::{Pipeline, Value};
 
+use super::fault::{is_unknown_script, redirect};
 use super::link::Link;
 use super::script::{KEEP, STAMP, SWAP};
 use super::{bytes_of, count_of, life_of, millis, set};
@@ -20,8 +21,11 @@ fn next(link: &Link, replies: &mut Replies) -> Result<Value, StoreError> {
 
 /// What isn't there, and what the server doesn't say of it.
 fn there(link: &Link, reply: Result<Value, StoreError>) -> Result<Option<Bytes>, StoreError> {
-    let Ok(reply) = reply else { return Ok(None) };
-    link.expect(bytes_of(reply))
+    match reply {
+        Ok(reply) => link.expect(bytes_of(reply)),
+        Err(error) if redirect(&error).is_some() => Err(error),
+        Err(_) => Ok(None),
+    }
 }
 
 pub(super) async fn sight(
@@ -100,7 +104,7 @@ pub(super) async fn flush(
     if let Some((_, entry)) = &entry {
         let mut reply = next(link, &mut replies);
         if let (Err(error), Some((script, key, args))) = (&reply, &script)
-            && super::fault::is_unknown_script(error)
+            && is_unknown_script(error)
         {
             reply = script.whole(link, &[key], &slices(args)).await;
         }
@@ -133,10 +137,14 @@ pub(super) async fn flush(
                 versions.push(version.map(|version| Seen { version, left: None }));
             }
             OnTag::Keep { key, life } => {
-                if let Some(Err(error)) = replies.next()
-                    && super::fault::is_unknown_script(&error)
+                let mut reply = link.expect(replies.next())?;
+                if reply.as_ref().is_err_and(is_unknown_script) {
+                    reply = KEEP.whole(link, &[key], &[&number(*life)]).await;
+                }
+                if let Err(error) = reply
+                    && redirect(&error).is_some()
                 {
-                    let _ = KEEP.whole(link, &[key], &[&number(*life)]).await;
+                    return Err(error);
                 }
             }
         }

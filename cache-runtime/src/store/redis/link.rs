@@ -17,7 +17,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
-use redis::{Cmd, Pipeline, Value};
+use redis::{Cmd, Pipeline, RedisResult, Value};
 use tokio::sync::Notify;
 use tracing::{error, warn};
 
@@ -35,6 +35,18 @@ const MOMENT: Duration = Duration::from_millis(50);
 /// The pause before a command that a server in transition refused is sent again.
 const AGAIN: Duration = Duration::from_millis(10);
 
+/// What a server is part of.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) enum Part {
+    /// It has all keys.
+    #[default]
+    Whole,
+    /// It has some slots of a cluster: what is asked in one command is about keys of one slot.
+    Node,
+    /// It is asked for keys of a slot that it is just being given, which must be said with each command.
+    Importing,
+}
+
 /// How the link behaves.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct LinkOptions {
@@ -46,6 +58,7 @@ pub(crate) struct LinkOptions {
     pub(crate) reconnect: (Duration, Duration),
     /// How long a tracked connection may give no sign of life.
     pub(crate) delta: Duration,
+    pub(crate) part: Part,
 }
 
 pub(super) struct Link {
@@ -69,6 +82,36 @@ pub(super) struct Link {
     closing: AtomicU64,
     shouted: Mutex<BTreeSet<String>>,
     pub(super) tracking: Tracking,
+}
+
+impl Part {
+    /// Sends one command.
+    async fn one(self, connection: &mut MultiplexedConnection, command: &Cmd) -> RedisResult<Value> {
+        if self != Self::Importing {
+            return connection.send_packed_command(command).await;
+        }
+        let mut both = Pipeline::with_capacity(2);
+        both.cmd("ASKING").add_command(command.clone());
+        let replies = connection.send_packed_commands(&both, 1, 1).await?;
+        Ok(replies.into_iter().next().unwrap_or(Value::Nil))
+    }
+
+    /// Sends several in one flush; there is a reply for each.
+    async fn many(
+        self,
+        connection: &mut MultiplexedConnection,
+        commands: &Pipeline,
+    ) -> RedisResult<Vec<Value>> {
+        if self != Self::Importing {
+            return connection.send_packed_commands(commands, 0, commands.len()).await;
+        }
+        let mut all = Pipeline::with_capacity(2 * commands.len());
+        for command in commands.cmd_iter() {
+            all.cmd("ASKING").add_command(command.clone());
+        }
+        let replies = connection.send_packed_commands(&all, 0, all.len()).await?;
+        Ok(replies.into_iter().skip(1).step_by(2).collect())
+    }
 }
 
 pub(super) enum State {
@@ -118,7 +161,7 @@ impl Link {
         let mut repeat = repeat;
         loop {
             let (mut connection, epoch) = self.connection().await?;
-            match connection.send_packed_command(command).await.and_then(Value::extract_error) {
+            match self.options.part.one(&mut connection, command).await.and_then(Value::extract_error) {
                 Ok(reply) => {
                     self.answered();
                     return Ok(reply);
@@ -151,7 +194,7 @@ impl Link {
         commands: &Pipeline,
     ) -> Result<Vec<Result<Value, StoreError>>, StoreError> {
         let (mut connection, epoch) = self.connection().await?;
-        match connection.send_packed_commands(commands, 0, commands.len()).await {
+        match self.options.part.many(&mut connection, commands).await {
             Ok(replies) => {
                 self.answered();
                 let read = |reply: Value| reply.extract_error().map_err(|error| self.react(&error, epoch).0);
@@ -187,7 +230,7 @@ impl Link {
         let mut repeat = true;
         loop {
             let (mut connection, epoch) = self.connection().await?;
-            match connection.send_packed_commands(commands, 0, commands.len()).await {
+            match self.options.part.many(&mut connection, commands).await {
                 Ok(replies) => {
                     self.answered();
                     let mut again = false;
@@ -234,7 +277,8 @@ impl Link {
         reach: Reach,
     ) -> Result<u64, StoreError> {
         let (mut connection, epoch) = self.connection().await?;
-        let removed = unlink_matching(&mut connection, glob, reach, self.options.budget).await;
+        let removed =
+            unlink_matching(&mut connection, glob, reach, self.options.budget, self.options.part).await;
         match removed {
             Ok(removed) => {
                 self.answered();

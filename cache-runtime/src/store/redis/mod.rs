@@ -7,6 +7,7 @@
 //! `queue.rs` keeps writes for a database.
 
 mod address;
+mod cluster;
 mod fault;
 mod joint;
 mod link;
@@ -30,7 +31,8 @@ use bytes::Bytes;
 use redis::{Cmd, Pipeline, Value, cmd};
 
 pub(crate) use address::Address;
-pub(crate) use link::LinkOptions;
+pub(crate) use cluster::ClusterStore;
+pub(crate) use link::{LinkOptions, Part};
 pub use pool::RedisConnection;
 
 use self::link::Link;
@@ -85,6 +87,69 @@ impl RedisStore {
     /// For what may be sent twice when the connection turns out to be gone.
     async fn ask(&self, command: &Cmd) -> Result<Value, StoreError> {
         self.link.send(command, true).await
+    }
+
+    /// The queue whose keys begin so.
+    fn own_queue(&self, base: &str) -> Arc<RedisQueue> {
+        let make = || Arc::new(RedisQueue::new(base, Arc::clone(&self.link)));
+        Arc::clone(self.queues().entry(base.to_owned()).or_insert_with(make))
+    }
+
+    /// Removes an entry that was stored with a write, but for a fence.
+    async fn drop_entry(&self, key: &str) -> Result<(), StoreError> {
+        queue::DROP.run(&self.link, &[key], &[]).await.map(drop)
+    }
+
+    /// Whether keys of one command are to be of one slot.
+    fn is_node(&self) -> bool {
+        self.link.options.part != Part::Whole
+    }
+
+    /// The same for each of these keys, in one flush.
+    async fn each(
+        &self,
+        command: &str,
+        keys: &[String],
+    ) -> Result<Vec<Result<Value, StoreError>>, StoreError> {
+        let mut all = Pipeline::with_capacity(keys.len());
+        for key in keys {
+            all.cmd(command).arg(key);
+        }
+        let replies = self.link.ask_all(&all).await?;
+        self.link.expect((replies.len() == keys.len()).then_some(replies))
+    }
+
+    /// Removes each of these keys; for each, whether it was there.
+    async fn remove_each(&self, keys: &[String]) -> Result<Vec<u64>, StoreError> {
+        let count = |reply: Result<Value, StoreError>| self.link.expect(count_of(&reply?));
+        let mut removed = Vec::with_capacity(keys.len());
+        for keys in keys.chunks(STEP) {
+            let replies: Result<Vec<u64>, _> =
+                self.each("UNLINK", keys).await?.into_iter().map(count).collect();
+            removed.extend(replies?);
+        }
+        Ok(removed)
+    }
+
+    /// What a node of a cluster says of its slots.
+    async fn slots(&self) -> Result<cluster::Own, StoreError> {
+        let mut nodes = cmd("CLUSTER");
+        let ask = self.ask(nodes.arg("NODES"));
+        let nodes = tokio::time::timeout(self.link.options.budget, ask).await.unwrap_or_else(|_| {
+            self.link.overdue();
+            Err(StoreError::Timeout("no answer within the budget".to_owned()))
+        })?;
+        let text = match &nodes {
+            Value::BulkString(text) => str::from_utf8(text).ok(),
+            Value::VerbatimString { text, .. } => Some(text.as_str()),
+            _ => None,
+        };
+        self.link.expect(text.and_then(cluster::own))
+    }
+
+    /// The server has this slot, which it is asked about when it gives a sign of life.
+    fn probe(&self, slot: u16) {
+        self.link.tracking.probe(slot, || cluster::key_in(slot));
     }
 
     async fn flag(&self, script: &Script, key: &str, args: &[&[u8]]) -> Result<bool, StoreError> {
@@ -338,6 +403,14 @@ impl Store for RedisStore {
             if keys.is_empty() {
                 return Ok(Vec::new());
             }
+            if self.is_node() {
+                let read = |reply| match reply {
+                    // As `MGET` says it.
+                    Err(StoreError::WrongType(_)) => Ok(None),
+                    reply => self.link.expect(bytes_of(reply?)),
+                };
+                return self.each("GET", keys).await?.into_iter().map(read).collect();
+            }
             let reply = self.ask(cmd("MGET").arg(keys)).await?;
             let found = match reply {
                 Value::Array(found) if found.len() == keys.len() => {
@@ -436,8 +509,7 @@ impl Store for RedisStore {
     }
 
     fn queue(&self, base: &str) -> Arc<dyn Queue> {
-        let make = || Arc::new(RedisQueue::new(base, Arc::clone(&self.link)));
-        Arc::<RedisQueue>::clone(self.queues().entry(base.to_owned()).or_insert_with(make))
+        self.own_queue(base)
     }
 
     fn ping(&self) -> Reply<'_, ()> {
@@ -453,6 +525,11 @@ impl Store for RedisStore {
 
     fn distrust(&self, why: &'static str) {
         self.link.distrust(why);
+    }
+
+    /// The connection is made anew, and what is kept is carried out first.
+    fn invalidation_waits(&self) {
+        self.link.distrust("an invalidation waits");
     }
 
     fn connection(&self) -> Option<Connecting<'_>> {
@@ -474,7 +551,8 @@ mod tests {
     fn a_value_that_came_after_its_life_was_asked_for_is_answered_and_not_kept() {
         let kept = Arc::new(Kept::new(1, "*".to_owned()));
         let time = Duration::from_secs(1);
-        let options = LinkOptions { budget: time, breaker: 1, reconnect: (time, time), delta: time };
+        let options =
+            LinkOptions { budget: time, breaker: 1, reconnect: (time, time), delta: time, part: Part::Whole };
         let store = RedisStore::new(Address::parse("redis://127.0.0.1:1").unwrap(), options, kept);
         let tracked =
             |left| store.tracked([Ok(Value::Int(left)), Ok(Value::BulkString(b"v".to_vec()))], true).unwrap();

@@ -15,7 +15,7 @@ use super::fault;
 use crate::error::{CacheError, StoreError};
 
 /// How long to wait for a connection that is free, or that is being made.
-const PATIENCE: Duration = Duration::from_secs(5);
+pub(super) const PATIENCE: Duration = Duration::from_secs(5);
 
 pub(super) struct Pool(deadpool_redis::Pool);
 
@@ -37,18 +37,38 @@ impl Pool {
     }
 
     pub(super) async fn get(&self) -> Result<RedisConnection, CacheError> {
-        match self.0.get().await {
-            Ok(inner) => Ok(RedisConnection { inner: Some(inner), under_way: false, sticky: false }),
-            Err(PoolError::Backend(error)) => Err(fault::read(&error).0.into()),
-            Err(PoolError::Timeout(_)) => {
-                Err(StoreError::Timeout(format!("no connection within {PATIENCE:?}")).into())
-            }
-            Err(other) => Err(StoreError::Unavailable(other.to_string()).into()),
-        }
+        given(self.0.get().await.map(Inner::Server))
     }
 
     pub(super) fn close(&self) {
         self.0.close();
+    }
+}
+
+/// What a pool gave.
+pub(super) fn given(inner: Result<Inner, PoolError>) -> Result<RedisConnection, CacheError> {
+    match inner {
+        Ok(inner) => Ok(RedisConnection { inner: Some(inner), under_way: false, sticky: false }),
+        Err(PoolError::Backend(error)) => Err(fault::read(&error).0.into()),
+        Err(PoolError::Timeout(_)) => {
+            Err(StoreError::Timeout(format!("no connection within {PATIENCE:?}")).into())
+        }
+        Err(other) => Err(StoreError::Unavailable(other.to_string()).into()),
+    }
+}
+
+/// A connection of a pool.
+pub(super) enum Inner {
+    Server(deadpool_redis::Connection),
+    Cluster(deadpool_redis::cluster::Connection),
+}
+
+impl Inner {
+    fn like(&mut self) -> &mut (dyn ConnectionLike + Send) {
+        match self {
+            Self::Server(one) => one,
+            Self::Cluster(one) => one,
+        }
     }
 }
 
@@ -80,7 +100,7 @@ const STICKY: [&[u8]; 14] = [
 /// would stick to it (`SELECT`, `MULTI`, `SUBSCRIBE`, ...), is closed instead of given back.
 pub struct RedisConnection {
     /// There until it is dropped.
-    inner: Option<deadpool_redis::Connection>,
+    inner: Option<Inner>,
     under_way: bool,
     sticky: bool,
 }
@@ -92,8 +112,8 @@ impl fmt::Debug for RedisConnection {
 }
 
 impl RedisConnection {
-    fn inner(&mut self) -> &mut deadpool_redis::Connection {
-        self.inner.as_mut().expect("it is there until it is dropped")
+    fn inner(&mut self) -> &mut (dyn ConnectionLike + Send) {
+        self.inner.as_mut().expect("it is there until it is dropped").like()
     }
 
     fn note(&mut self, command: &Cmd) {
@@ -109,7 +129,10 @@ impl Drop for RedisConnection {
             && (self.under_way || self.sticky)
         {
             // Taken out of the pool and closed: a given-up `BLPOP` would go on popping for nobody.
-            drop(deadpool_redis::Connection::take(inner));
+            match inner {
+                Inner::Server(one) => drop(deadpool_redis::Connection::take(one)),
+                Inner::Cluster(one) => drop(deadpool_redis::cluster::Connection::take(one)),
+            }
         }
     }
 }
@@ -142,6 +165,9 @@ impl ConnectionLike for RedisConnection {
     }
 
     fn get_db(&self) -> i64 {
-        self.inner.as_ref().map_or(0, ConnectionLike::get_db)
+        match &self.inner {
+            Some(Inner::Server(one)) => one.get_db(),
+            Some(Inner::Cluster(_)) | None => 0,
+        }
     }
 }

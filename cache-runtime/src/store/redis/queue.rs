@@ -17,6 +17,7 @@
 
 mod append;
 mod check;
+mod done;
 mod doorbell;
 mod keys;
 mod replies;
@@ -25,7 +26,6 @@ mod synced;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
@@ -37,9 +37,10 @@ use tracing::warn;
 
 use self::doorbell::{BEGIN, Doorbell};
 use self::keys::{Keys, MOST_SHARDS};
-use self::scripts::{AGAIN, BURY, FIGURES, LEAVE, READ, RECOVER, REPLAY, SETTLE, TEND};
+pub(super) use self::scripts::DROP;
+use self::scripts::{AGAIN, FIGURES, LEAVE, READ, RECOVER, REPLAY, TEND};
 use self::synced::Synced;
-use super::link::Link;
+use super::link::{Link, Part};
 use super::script::Script;
 use super::{bytes_of, count_of, fault, millis};
 use crate::error::{CacheError, StoreError};
@@ -77,18 +78,6 @@ fn holder(worker: &str, term: Term) -> String {
     format!("{} {worker}", term.number)
 }
 
-/// The last number that stored each entry, of these writes.
-fn entries_of(done: &[Delivery]) -> BTreeMap<&str, u64> {
-    let mut last = BTreeMap::new();
-    for write in done {
-        for key in &write.entries {
-            let seq = last.entry(key.as_str()).or_insert(write.seq);
-            *seq = write.seq.max(*seq);
-        }
-    }
-    last
-}
-
 impl RedisQueue {
     pub(super) fn new(base: &str, link: Arc<Link>) -> Self {
         Self {
@@ -99,6 +88,11 @@ impl RedisQueue {
             synced: Arc::default(),
             doorbell: Doorbell::default(),
         }
+    }
+
+    /// Whether the entries are in other slots, where no script of the queue reaches them.
+    fn is_apart(&self) -> bool {
+        self.link.options.part != Part::Whole
     }
 
     /// Gives up its own connections.
@@ -255,19 +249,7 @@ impl Queue for RedisQueue {
     }
 
     fn settle<'a>(&'a self, worker: &'a str, term: Term, done: &'a [Delivery]) -> Reply<'a, bool> {
-        Box::pin(async move {
-            let (shard, holder, many) =
-                (term.shard.to_string(), holder(worker, term), done.len().to_string());
-            let (names, numbers): (Vec<&str>, Vec<String>) =
-                entries_of(done).into_iter().map(|(key, seq)| (key, seq.to_string())).unzip();
-            let Keys { own, meta, pending, .. } = &self.keys;
-            let mut keys = vec![own.as_str(), self.keys.stream(term.shard), meta, pending];
-            keys.extend(names);
-            let mut args = vec![shard.as_bytes(), holder.as_bytes(), many.as_bytes()];
-            args.extend(done.iter().map(|write| write.id.as_bytes()));
-            args.extend(numbers.iter().map(String::as_bytes));
-            Ok(self.count(&SETTLE, &keys, &args).await?.is_some())
-        })
+        Box::pin(async move { Ok(self.settle_them(worker, term, done).await?.is_some()) })
     }
 
     fn bury<'a>(
@@ -278,23 +260,7 @@ impl Queue for RedisQueue {
         cause: &'a str,
         limits: Limits,
     ) -> Reply<'a, Buried> {
-        Box::pin(async move {
-            let (shard, holder) = (term.shard.to_string(), holder(worker, term));
-            let (letters, seq) = (limits.letters.to_string(), dead.seq.to_string());
-            let attempts = dead.deliveries.to_string();
-            let stream = self.keys.stream(term.shard);
-            let mut keys = {
-                let Keys { own, meta, pending, dead, .. } = &self.keys;
-                vec![own.as_str(), stream, meta, pending, dead]
-            };
-            keys.extend(dead.entries.iter().map(String::as_str));
-            let args = [&shard, &holder, &dead.id, &letters, &seq, cause, &attempts].map(str::as_bytes);
-            Ok(match self.count(&BURY, &keys, &args).await? {
-                None => Buried::Lost,
-                Some(0) => Buried::Full,
-                Some(_) => Buried::Done,
-            })
-        })
+        Box::pin(async move { Ok(self.bury_it(worker, term, dead, cause, limits).await?.0) })
     }
 
     fn arrivals<'a>(&'a self, worker: &'a str, shards: &'a [u32], patience: Duration) -> Reply<'a, ()> {

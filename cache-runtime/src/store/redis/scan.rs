@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
-use redis::{Cmd, RedisResult, Value, cmd};
+use redis::{Cmd, Pipeline, RedisResult, Value, cmd};
 
+use super::link::Part;
 use super::{STEP, count_of};
 use crate::store::Reach;
 use crate::store::queue::is_queue_key;
@@ -15,6 +16,7 @@ pub(super) async fn unlink_matching(
     glob: &str,
     reach: Reach,
     patience: Duration,
+    part: Part,
 ) -> RedisResult<u64> {
     let (mut removed, mut cursor) = (0, b"0".to_vec());
     loop {
@@ -27,14 +29,40 @@ pub(super) async fn unlink_matching(
             |key: &Vec<u8>| (reach == Reach::Any || reach.fits(glob.as_bytes(), key)) && !is_queue_key(key);
         let keys: Vec<_> = keys.into_iter().filter(fits).collect();
         for keys in keys.chunks(STEP) {
-            let reply = query(connection, cmd("UNLINK").arg(keys), patience).await?;
-            removed += count_of(&reply).ok_or_else(out_of_step)?;
+            removed += unlink(connection, keys, patience, part).await?;
         }
         if next == b"0" {
             return Ok(removed);
         }
         cursor = next;
     }
+}
+
+/// Removes keys that this server had a moment ago. Those of a cluster are of many slots, and some have moved
+/// since: whoever asked looks where they are now.
+async fn unlink(
+    connection: &mut MultiplexedConnection,
+    keys: &[Vec<u8>],
+    patience: Duration,
+    part: Part,
+) -> RedisResult<u64> {
+    if part == Part::Whole {
+        let reply = query(connection, cmd("UNLINK").arg(keys), patience).await?;
+        return count_of(&reply).ok_or_else(out_of_step);
+    }
+    let mut all = Pipeline::with_capacity(keys.len());
+    for key in keys {
+        all.cmd("UNLINK").arg(key);
+    }
+    let mut removed = 0;
+    for reply in within(patience, connection.send_packed_commands(&all, 0, all.len())).await? {
+        match reply.extract_error() {
+            Ok(reply) => removed += count_of(&reply).ok_or_else(out_of_step)?,
+            Err(error) if matches!(error.code(), Some("MOVED" | "ASK")) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(removed)
 }
 
 /// One command, for which the server has so much time.

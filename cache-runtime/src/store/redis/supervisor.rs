@@ -15,7 +15,7 @@ use tracing::{error, info, warn};
 
 use super::address::Address;
 use super::fault::{self, Reaction};
-use super::link::{Link, State};
+use super::link::{Link, Part, State};
 use super::scan::{query, unlink_matching, within};
 use super::script;
 use crate::error::StoreError;
@@ -195,10 +195,11 @@ fn on_push(link: &Arc<Link>, epoch: u64) -> impl Fn(PushInfo) -> Result<(), Infa
 
 /// Carries out one kept invalidation.
 async fn carry_out(connection: &mut MultiplexedConnection, target: &Target) -> Result<(), StoreError> {
+    let part = Part::Whole;
     let done = match target {
         Target::Fenced(key, token) => query(connection, &script::unfence(key, token), SETUP).await.map(drop),
-        Target::Glob(glob) => unlink_matching(connection, glob, Reach::Any, SETUP).await.map(drop),
-        Target::Made(glob) => unlink_matching(connection, glob, Reach::Value, SETUP).await.map(drop),
+        Target::Glob(glob) => unlink_matching(connection, glob, Reach::Any, SETUP, part).await.map(drop),
+        Target::Made(glob) => unlink_matching(connection, glob, Reach::Value, SETUP, part).await.map(drop),
         Target::Epoch(key) | Target::Key(key) => {
             query(connection, cmd("UNLINK").arg(key), SETUP).await.map(drop)
         }

@@ -1,6 +1,8 @@
 //! What the tests of the workspace share: here once, so that the servers of a process have numbers of their own.
 #![allow(dead_code, unreachable_pub)] // these tests take a part
 
+#[path = "../../../../tests/support/cluster.rs"]
+pub(crate) mod cluster;
 #[path = "../../../../tests/support/link.rs"]
 pub(crate) mod link;
 #[path = "../../../../tests/support/log.rs"]

@@ -13,7 +13,7 @@ use redis::{Cmd, Pipeline, PushInfo, PushKind, RedisError, Value, cmd};
 
 use super::fault;
 use super::link::Link;
-use super::scan::{query, within};
+use super::scan::within;
 use super::supervisor::{SETUP, open};
 use crate::clock;
 use crate::store::Keeper;
@@ -97,7 +97,6 @@ impl Tracker {
     /// Asks for signs of life until the connection has ended.
     async fn tend(&self, mut connection: MultiplexedConnection, mut sent: u64) {
         let tracking = &self.link.tracking;
-        let hello = hello();
         loop {
             let beat = (tracking.delta() / 3)
                 .saturating_sub(Duration::from_millis(clock::coarse().saturating_sub(sent)));
@@ -107,14 +106,33 @@ impl Tracker {
             }
             // When it was *sent* counts: an answer shows that all pushes before the question are here.
             sent = clock::coarse();
-            let answer = query(&mut connection, &hello, tracking.delta()).await;
-            match answer.map_err(|error| fault::read(&error).0.to_string()) {
-                Ok(reply) => match is_primary(&reply) {
-                    Ok(()) => tracking.alive(self.number, sent),
-                    Err(why) => return tracking.end(Some(self.number), why),
-                },
+            match self.ask(&mut connection).await {
+                Ok(()) => tracking.alive(self.number, sent),
                 Err(why) => return tracking.end(Some(self.number), &why),
             }
+        }
+    }
+}
+
+impl Tracker {
+    /// Whether the server is who is to be asked.
+    async fn ask(&self, connection: &mut MultiplexedConnection) -> Result<(), String> {
+        let tracking = &self.link.tracking;
+        let mut question = Pipeline::with_capacity(2);
+        question.add_command(hello());
+        // A primary that the rest of its cluster doesn't hear says for a while that it is one. Then it refuses
+        // the keys that it had.
+        if let Some(key) = tracking.probed() {
+            question.cmd("GET").arg(&*key);
+        }
+        let replies =
+            within(tracking.delta(), connection.send_packed_commands(&question, 0, question.len())).await;
+        let said = |error: &RedisError| fault::read(error).0.to_string();
+        let replies = replies.map_err(|error| said(&error))?;
+        let replies: Result<Vec<_>, _> = replies.into_iter().map(Value::extract_error).collect();
+        match replies.map_err(|error| said(&error))?.first() {
+            Some(greeting) => is_primary(greeting).map_err(str::to_owned),
+            None => Err(OUT_OF_STEP.to_owned()),
         }
     }
 }

@@ -38,6 +38,8 @@ pub(super) struct Tracking {
     // std mutex: never held across an await. The keeper hears of a connection's begin, life and end under
     // it: so in order, and no sign of life of one connection is taken for one of the next.
     office: Mutex<Office>,
+    /// A slot that a node of a cluster has, and a key in it.
+    probe: Mutex<Option<(u16, Arc<str>)>>,
     /// Rung when the connection has ended.
     pub(super) attention: Notify,
     /// How many reads in a row weren't answered in time.
@@ -107,6 +109,7 @@ impl Tracking {
         Self {
             keeper: OnceLock::new(),
             office: Mutex::new(office),
+            probe: Mutex::default(),
             attention: Notify::new(),
             unanswered: AtomicU32::new(0),
             options,
@@ -115,6 +118,20 @@ impl Tracking {
 
     fn office(&self) -> MutexGuard<'_, Office> {
         self.office.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The server has this slot; `key` makes a key in it.
+    pub(super) fn probe(&self, slot: u16, key: impl FnOnce() -> String) {
+        let mut probe = self.probe.lock().unwrap_or_else(PoisonError::into_inner);
+        if probe.as_ref().is_none_or(|(known, _)| *known != slot) {
+            *probe = Some((slot, key().into()));
+        }
+    }
+
+    /// A key that the server has, if it has only some.
+    pub(super) fn probed(&self) -> Option<Arc<str>> {
+        let probe = self.probe.lock().unwrap_or_else(PoisonError::into_inner);
+        probe.as_ref().map(|(_, key)| Arc::clone(key))
     }
 
     /// Who hears of it.

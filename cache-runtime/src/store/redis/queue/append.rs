@@ -59,7 +59,9 @@ impl RedisQueue {
                 &names,
             ];
             for (entry, life) in write.entries.iter().zip(&lives) {
-                keys.push(&entry.key);
+                if !self.is_apart() {
+                    keys.push(&entry.key);
+                }
                 args.extend([entry.value.as_deref().unwrap_or_default(), life.as_bytes(), &entry.copy]);
             }
             let (reply, is_durable) = self.add(write.synced, &keys, &args).await?;

@@ -82,6 +82,9 @@ macro_rules! shards {
 /// As a rule the one stream will do. Where the meta key doesn't know how many writes there are, or their last
 /// number, or thinks that the queue is full, or the stream knows better, nothing is done, and -2 asks for all.
 ///
+/// In a cluster the entries are in other slots: then their keys aren't given, they are what the names say, and
+/// nothing is done to them here.
+///
 /// A mark is the number in 16 digits, the length of what stands in the cache for it, up to 20 bytes of that,
 /// the copy.
 pub(super) static APPEND: Script = Script::new(concat!(
@@ -135,9 +138,14 @@ pub(super) static APPEND: Script = Script::new(concat!(
              if type(gone) == 'table' then return nil, gone end
              return ''
          end
-         local heads = {}
+         local heads, apart = {}, #KEYS == final
+         local function key(at)
+             local n = (at - 6) / 3
+             return apart and cjson.decode(ARGV[8])[n] or KEYS[final + n]
+         end
          for at = 9, #ARGV, 3 do
-             local head, err = store(KEYS[final + (at - 6) / 3], ARGV[at], ARGV[at + 1])
+             local head, err = '', nil
+             if not apart then head, err = store(key(at), ARGV[at], ARGV[at + 1]) end
              if not head then
                  redis.call('XDEL', stream, id)
                  return err
@@ -147,7 +155,7 @@ pub(super) static APPEND: Script = Script::new(concat!(
          local digits = string.rep('0', 16 - #seq) .. seq
          for at = 9, #ARGV, 3 do
              local mark = digits .. string.char(#heads[at]) .. heads[at] .. ARGV[at + 2]
-             redis.call('HSET', KEYS[2], KEYS[final + (at - 6) / 3], mark)
+             redis.call('HSET', KEYS[2], key(at), mark)
          end
      end
      redis.call('HSET', KEYS[1], 'shards', ARGV[1], 'last', seq, 'count', count + 1)
@@ -319,7 +327,10 @@ pub(super) static AGAIN: Script = Script::new(concat!(
 ));
 
 /// Keys: own, stream, meta, pending, entries. Shard, term and worker, how many ids, the ids; for each entry the
-/// number of the last of these writes that stored it.
+/// number of the last of these writes that stored it; in a cluster, where the entries aren't given, then their
+/// names, and nothing is done to them here.
+///
+/// Gives which of the entries aren't pending any more, from 1.
 pub(super) static SETTLE: Script = Script::new(concat!(
     mine!(),
     drop_entry!(),
@@ -330,21 +341,27 @@ pub(super) static SETTLE: Script = Script::new(concat!(
          gone = gone + redis.call('XDEL', KEYS[2], unpack(ARGV, from, to))
      end
      if gone > 0 then redis.call('HINCRBY', KEYS[3], 'count', -gone) end
-     for at = 5, #KEYS do
-         local mark = redis.call('HGET', KEYS[4], KEYS[at])
-         local of, seq = tonumber(string.sub(mark or '', 1, 16)) or 0, tonumber(ARGV[final + at - 4])
+     local over, apart, many = {}, #KEYS == 4, #KEYS - 4
+     if apart then many = (#ARGV - final) / 2 end
+     for n = 1, many do
+         local key = apart and ARGV[final + many + n] or KEYS[4 + n]
+         local mark = redis.call('HGET', KEYS[4], key)
+         local of, seq = tonumber(string.sub(mark or '', 1, 16)) or 0, tonumber(ARGV[final + n])
          if of <= seq then
              local head = ''
              if of == seq then head = string.sub(mark, 18, 17 + (string.byte(mark, 17) or 0)) end
-             if mark then redis.call('HDEL', KEYS[4], KEYS[at]) end
-             drop(KEYS[at], head)
+             if mark then redis.call('HDEL', KEYS[4], key) end
+             if not apart then drop(key, head) end
+             over[#over + 1] = n
          end
      end
-     return 1"
+     return over"
 ));
 
 /// Keys: own, stream, meta, pending, dead, entries. Shard, term and worker, id, how many letters there may be,
-/// number, cause, attempts.
+/// number, cause, attempts; in a cluster the names of the entries, as for `SETTLE`.
+///
+/// Gives 0 if there is no room, else which of the entries aren't pending any more.
 pub(super) static BURY: Script = Script::new(concat!(
     mine!(),
     drop_entry!(),
@@ -364,13 +381,24 @@ pub(super) static BURY: Script = Script::new(concat!(
      redis.call('XACK', KEYS[2], 'workers', ARGV[3])
      local gone = redis.call('XDEL', KEYS[2], ARGV[3])
      if gone > 0 then redis.call('HINCRBY', KEYS[3], 'count', -gone) end
-     for at = 6, #KEYS do
-         local mark = redis.call('HGET', KEYS[4], KEYS[at])
+     local over, apart, many = {}, #KEYS == 5, #KEYS - 5
+     if apart then many = #ARGV - 7 end
+     for n = 1, many do
+         local key = apart and ARGV[7 + n] or KEYS[5 + n]
+         local mark = redis.call('HGET', KEYS[4], key)
          if (tonumber(string.sub(mark or '', 1, 16)) or 0) <= tonumber(ARGV[5]) then
-             if mark then redis.call('HDEL', KEYS[4], KEYS[at]) end
-             drop(KEYS[at], '')
+             if mark then redis.call('HDEL', KEYS[4], key) end
+             if not apart then drop(key, '') end
+             over[#over + 1] = n
          end
      end
+     return over"
+));
+
+/// Key: an entry, which is removed, but for a fence.
+pub(in crate::store::redis) static DROP: Script = Script::new(concat!(
+    drop_entry!(),
+    "drop(KEYS[1], '')
      return 1"
 ));
 

@@ -28,6 +28,7 @@ fn store_that_keeps(url: &str, kept: Kept) -> RedisStore {
         breaker: 50,
         reconnect: (Duration::from_millis(20), Duration::from_millis(200)),
         delta: Duration::from_secs(60),
+        part: Part::Whole,
     };
     RedisStore::new(Address::parse(url).unwrap(), options, Arc::new(kept))
 }

@@ -95,6 +95,7 @@ fn options(delta: Duration) -> LinkOptions {
         breaker: 50,
         reconnect: (Duration::from_millis(20), Duration::from_millis(200)),
         delta,
+        part: Part::Whole,
     }
 }
 

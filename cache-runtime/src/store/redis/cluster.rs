@@ -1,0 +1,391 @@
+//! The store on a cluster: a server of its own for each primary, and the way to it.
+//!
+//! `cluster/slot.rs` says which slot a key has, `fleet.rs` which node has a slot, `route.rs` goes there and
+//! wherever it is sent on to. A node (`node.rs`) is a [`RedisStore`], with its own connections and its own breaker:
+//! one that is away takes nobody else along. `steward.rs` knows the map, and carries out invalidations that
+//! were kept; until then what they are about isn't answered from the store, and all else is. `choir.rs` makes
+//! one of what the nodes tell of changes, `glob.rs` goes through all keys, `queue.rs` keeps writes.
+//!
+//! All of an entry is one key, so nothing here is one step of several keys: the parts of a flush go out side
+//! by side, and the protocol doesn't ask in which order they arrive (`store/joint.rs`).
+
+mod choir;
+mod fleet;
+mod glob;
+mod node;
+mod pool;
+mod queue;
+mod route;
+mod slot;
+mod steward;
+
+use std::collections::{BTreeMap, HashMap};
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::future::join_all;
+
+use self::fleet::Fleet;
+pub(super) use self::glob::{Own, own};
+use self::node::Node;
+use self::pool::Pool;
+use self::queue::ClusterQueue;
+use self::route::route;
+pub(super) use self::slot::key_in;
+use self::slot::slot_of;
+use super::fault::redirect;
+use super::{Address, LinkOptions};
+use crate::error::StoreError;
+use crate::record::Prefix;
+use crate::recovery::Kept;
+use crate::store::joint::{How, Joint, OnEntry, OnTag, Sighted};
+use crate::store::queue::Queue;
+use crate::store::sessions::{Act, Found, Lives};
+use crate::store::{Aged, Connecting, Decision, Expiry, Keeper, Limit, Reach, Reply, Store, Tracked};
+
+/// A cluster.
+pub(crate) struct ClusterStore {
+    fleet: Arc<Fleet>,
+    pool: Pool,
+    /// By what their keys begin with.
+    queues: Mutex<HashMap<String, Arc<ClusterQueue>>>,
+}
+
+impl fmt::Debug for ClusterStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ClusterStore").field("seeds", &self.fleet.seeds).finish_non_exhaustive()
+    }
+}
+
+impl Drop for ClusterStore {
+    /// The steward would go on for as long as its runtime does.
+    fn drop(&mut self) {
+        self.fleet.retire();
+    }
+}
+
+impl ClusterStore {
+    /// Connects when it is first asked for something. There is at least one seed.
+    pub(crate) fn new(seeds: Vec<Address>, options: LinkOptions, kept: Arc<Kept>) -> Self {
+        Self {
+            pool: Pool::new(&seeds),
+            fleet: Arc::new(Fleet::new(seeds, options, kept)),
+            queues: Mutex::default(),
+        }
+    }
+
+    /// While an invalidation of it is kept, a key isn't answered for.
+    fn gate(&self, key: &str) -> Result<(), StoreError> {
+        if self.fleet.kept.covers(key) {
+            self.fleet.call();
+            return Err(StoreError::Unavailable("an invalidation waits".to_owned()));
+        }
+        Ok(())
+    }
+
+    /// The places of these keys in their order, by who has them.
+    async fn by_node(
+        &self,
+        keys: impl Iterator<Item = &str>,
+    ) -> Result<Vec<(Arc<Node>, Vec<usize>)>, StoreError> {
+        let mut found = BTreeMap::<usize, (Arc<Node>, Vec<usize>)>::new();
+        for (place, key) in keys.enumerate() {
+            let node = self.fleet.owner(slot_of(key.as_bytes())).await?;
+            found.entry(node.number).or_insert_with(|| (node, Vec::new())).1.push(place);
+        }
+        Ok(found.into_values().collect())
+    }
+
+    /// What `together` brings of the keys of each node, in their order; and for those of a node that sends one of
+    /// them on, what `alone` brings of each.
+    async fn each<T>(
+        &self,
+        keys: &[String],
+        together: impl for<'n> Fn(&'n Node, &'n [String]) -> Reply<'n, Vec<T>>,
+        alone: impl for<'n> Fn(&'n Self, &'n str) -> Reply<'n, T>,
+    ) -> Result<Vec<T>, StoreError> {
+        let mut all: Vec<Option<T>> = keys.iter().map(|_| None).collect();
+        let groups = self.by_node(keys.iter().map(String::as_str)).await?;
+        let groups: Vec<(Arc<Node>, Vec<usize>, Vec<String>)> = groups
+            .into_iter()
+            .map(|(node, places)| {
+                let own = places.iter().map(|place| keys[*place].clone()).collect();
+                (node, places, own)
+            })
+            .collect();
+        let replies = join_all(groups.iter().map(|(node, _, own)| together(node, own))).await;
+        for (reply, (_, places, own)) in replies.into_iter().zip(&groups) {
+            let found = match reply {
+                Ok(found) => found,
+                Err(error) if redirect(&error).is_some() => join_all(own.iter().map(|key| alone(self, key)))
+                    .await
+                    .into_iter()
+                    .collect::<Result<_, _>>()?,
+                Err(error) => {
+                    self.fleet.doubt();
+                    return Err(error);
+                }
+            };
+            for (place, one) in places.iter().zip(found) {
+                all[*place] = Some(one);
+            }
+        }
+        all.into_iter().collect::<Option<_>>().ok_or_else(|| {
+            StoreError::Unavailable("a node answered for fewer keys than it was asked for".to_owned())
+        })
+    }
+}
+
+/// One operation on one key, of which no invalidation waits.
+macro_rules! gated {
+    ($self:ident, $key:expr, |$store:ident| $operation:expr) => {
+        Box::pin(async move {
+            $self.gate($key)?;
+            route!(&$self.fleet, $key, |$store| $operation)
+        })
+    };
+}
+
+impl Store for ClusterStore {
+    fn name(&self) -> &'static str {
+        "redis"
+    }
+
+    fn is_remote(&self) -> bool {
+        true
+    }
+
+    fn get<'a>(&'a self, key: &'a str) -> Reply<'a, Option<Bytes>> {
+        gated!(self, key, |store| store.get(key))
+    }
+
+    fn get_aged<'a>(&'a self, key: &'a str) -> Reply<'a, Option<Aged>> {
+        gated!(self, key, |store| store.get_aged(key))
+    }
+
+    fn get_tracked<'a>(&'a self, key: &'a str) -> Reply<'a, Tracked> {
+        gated!(self, key, |store| store.get_tracked(key))
+    }
+
+    fn sight<'a>(&'a self, key: Option<&'a str>, tags: &'a [String], how: How) -> Reply<'a, Sighted> {
+        Box::pin(async move {
+            key.into_iter().chain(tags.iter().map(String::as_str)).try_for_each(|key| self.gate(key))?;
+            let entry = async {
+                let Some(key) = key else { return Ok(None) };
+                route!(&self.fleet, key, |store| store.sight(Some(key), &[], how)).map(Some)
+            };
+            let tags = tags.iter().map(|tag| async move {
+                route!(&self.fleet, tag, |store| store.sight(None, std::slice::from_ref(tag), how))
+            });
+            let (entry, tags) = futures_util::future::join(entry, join_all(tags)).await;
+            let mut all =
+                entry?.unwrap_or(Sighted { entry: None, versions: Vec::new(), may_keep: how.tracked });
+            for tag in tags {
+                let tag = tag?;
+                all.versions.extend(tag.versions);
+                all.may_keep &= tag.may_keep;
+            }
+            Ok(all)
+        })
+    }
+
+    fn flush<'a>(&'a self, entry: Option<(&'a str, OnEntry)>, tags: Vec<OnTag>) -> Reply<'a, Joint> {
+        Box::pin(async move {
+            let keys = tags.iter().map(OnTag::key).chain(entry.iter().map(|(key, _)| *key));
+            keys.into_iter().try_for_each(|key| self.gate(key))?;
+            let on_entry = async {
+                let Some((key, entry)) = &entry else { return Ok(None) };
+                let alone = route!(&self.fleet, key, |store| async {
+                    // Sent on is what nobody has carried out.
+                    let done = store.flush(Some((key, entry.clone())), Vec::new()).await?;
+                    match done.entry {
+                        Some(Err(error)) if redirect(&error).is_some() => Err(error),
+                        _ => Ok(done),
+                    }
+                });
+                alone.map(Some)
+            };
+            let on_tags = tags.iter().map(|tag| async move {
+                route!(&self.fleet, tag.key(), |store| store.flush(None, vec![tag.clone()]))
+            });
+            let (on_entry, on_tags) = futures_util::future::join(on_entry, join_all(on_tags)).await;
+            let mut all = on_entry?.unwrap_or(Joint { entry: None, versions: Vec::new(), is_fenced: false });
+            for tag in on_tags {
+                let tag = tag?;
+                all.versions.extend(tag.versions);
+                all.is_fenced |= tag.is_fenced;
+            }
+            Ok(all)
+        })
+    }
+
+    fn track(&self, keeper: Arc<dyn Keeper>) {
+        self.fleet.choir.tell(keeper);
+    }
+
+    fn acquire<'a>(&'a self, key: &'a str, lease: Bytes, life: Duration) -> Reply<'a, Option<Bytes>> {
+        gated!(self, key, |store| store.acquire(key, lease.clone(), life))
+    }
+
+    fn swap<'a>(
+        &'a self,
+        key: &'a str,
+        seen: Prefix,
+        value: Bytes,
+        life: Option<Duration>,
+    ) -> Reply<'a, bool> {
+        gated!(self, key, |store| store.swap(key, seen, value.clone(), life))
+    }
+
+    fn stamp<'a>(
+        &'a self,
+        key: &'a str,
+        seen: Prefix,
+        head: Bytes,
+        most: Option<Duration>,
+    ) -> Reply<'a, bool> {
+        gated!(self, key, |store| store.stamp(key, seen, head.clone(), most))
+    }
+
+    fn extend<'a>(&'a self, key: &'a str, seen: Prefix, life: Duration) -> Reply<'a, bool> {
+        gated!(self, key, |store| store.extend(key, seen, life))
+    }
+
+    fn release<'a>(&'a self, key: &'a str, seen: Prefix) -> Reply<'a, bool> {
+        Box::pin(async move { route!(&self.fleet, key, |store| store.release(key, seen)) })
+    }
+
+    fn set<'a>(&'a self, key: &'a str, value: Bytes, life: Option<Duration>) -> Reply<'a, ()> {
+        gated!(self, key, |store| store.set(key, value.clone(), life))
+    }
+
+    fn remove<'a>(&'a self, key: &'a str) -> Reply<'a, Option<Bytes>> {
+        Box::pin(async move { route!(&self.fleet, key, |store| store.remove(key)) })
+    }
+
+    fn fence<'a>(&'a self, key: &'a str, token: Prefix, life: Duration) -> Reply<'a, ()> {
+        Box::pin(async move { route!(&self.fleet, key, |store| store.fence(key, token, life)) })
+    }
+
+    fn unfence<'a>(&'a self, key: &'a str, token: Prefix) -> Reply<'a, ()> {
+        Box::pin(async move { route!(&self.fleet, key, |store| store.unfence(key, token)) })
+    }
+
+    fn remove_many<'a>(&'a self, keys: &'a [String]) -> Reply<'a, u64> {
+        Box::pin(async move {
+            let removed = self.each(
+                keys,
+                |node, keys| Box::pin(node.store.remove_each(keys)),
+                |store, key| {
+                    Box::pin(async move {
+                        let key = [key.to_owned()];
+                        let removed = route!(&store.fleet, &key[0], |store| store.remove_each(&key))?;
+                        Ok(removed.into_iter().sum())
+                    })
+                },
+            );
+            Ok(removed.await?.into_iter().sum())
+        })
+    }
+
+    fn remove_matching<'a>(&'a self, glob: &'a str, reach: Reach) -> Reply<'a, u64> {
+        Box::pin(self.fleet.remove_matching(glob, reach))
+    }
+
+    fn get_many<'a>(&'a self, keys: &'a [String]) -> Reply<'a, Vec<Option<Bytes>>> {
+        Box::pin(async move {
+            keys.iter().try_for_each(|key| self.gate(key))?;
+            self.each(keys, |node, keys| node.store.get_many(keys), |store, key| store.get(key)).await
+        })
+    }
+
+    fn get_many_aged<'a>(&'a self, keys: &'a [String]) -> Reply<'a, Vec<Option<Aged>>> {
+        Box::pin(async move {
+            keys.iter().try_for_each(|key| self.gate(key))?;
+            self.each(keys, |node, keys| node.store.get_many_aged(keys), |store, key| store.get_aged(key))
+                .await
+        })
+    }
+
+    fn set_many(&self, pairs: Vec<(String, Bytes)>, life: Option<Duration>) -> Reply<'_, ()> {
+        Box::pin(async move {
+            pairs.iter().try_for_each(|(key, _)| self.gate(key))?;
+            let groups = self.by_node(pairs.iter().map(|(key, _)| key.as_str())).await?;
+            let each = groups.iter().map(|(node, places)| {
+                let own = places.iter().map(|place| pairs[*place].clone()).collect();
+                node.store.set_many(own, life)
+            });
+            for (reply, (_, places)) in join_all(each).await.into_iter().zip(&groups) {
+                match reply {
+                    // Some may have been set: once more does no harm.
+                    Err(error) if redirect(&error).is_some() => {
+                        let alone = places.iter().map(|place| {
+                            let (key, value) = &pairs[*place];
+                            self.set(key, value.clone(), life)
+                        });
+                        join_all(alone).await.into_iter().collect::<Result<(), _>>()?;
+                    }
+                    Err(error) => {
+                        self.fleet.doubt();
+                        return Err(error);
+                    }
+                    Ok(()) => {}
+                }
+            }
+            Ok(())
+        })
+    }
+
+    fn increment<'a>(&'a self, key: &'a str, by: i64, life: Option<Duration>) -> Reply<'a, i64> {
+        gated!(self, key, |store| store.increment(key, by, life))
+    }
+
+    fn admit<'a>(&'a self, key: &'a str, limit: Limit) -> Reply<'a, Decision> {
+        gated!(self, key, |store| store.admit(key, limit))
+    }
+
+    fn sessions<'a>(&'a self, key: &'a str, act: Act, lives: Lives) -> Reply<'a, Vec<Found>> {
+        gated!(self, key, |store| store.sessions(key, act.clone(), lives))
+    }
+
+    fn expire<'a>(&'a self, key: &'a str, life: Option<Duration>) -> Reply<'a, bool> {
+        gated!(self, key, |store| store.expire(key, life))
+    }
+
+    fn expiry<'a>(&'a self, key: &'a str) -> Reply<'a, (Expiry, bool)> {
+        gated!(self, key, |store| store.expiry(key))
+    }
+
+    fn queue(&self, base: &str) -> Arc<dyn Queue> {
+        let make = || Arc::new(ClusterQueue::new(base, Arc::clone(&self.fleet)));
+        let mut queues = self.queues.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::<ClusterQueue>::clone(queues.entry(base.to_owned()).or_insert_with(make))
+    }
+
+    fn ping(&self) -> Reply<'_, ()> {
+        Box::pin(async move {
+            let primaries = self.fleet.map().await?.primaries();
+            let pings = join_all(primaries.iter().map(|(node, _)| node.store.ping())).await;
+            pings.into_iter().collect::<Result<(), _>>().inspect_err(|_| self.fleet.doubt())
+        })
+    }
+
+    fn distrust(&self, why: &'static str) {
+        self.fleet.distrust(why);
+    }
+
+    fn invalidation_waits(&self) {
+        self.fleet.call();
+    }
+
+    fn connection(&self) -> Option<Connecting<'_>> {
+        Some(Box::pin(self.pool.get()))
+    }
+
+    fn close(&self) {
+        self.fleet.close();
+        self.pool.close();
+    }
+}

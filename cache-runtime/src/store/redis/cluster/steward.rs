@@ -1,0 +1,161 @@
+//! The task that knows the map of a cluster, and carries out invalidations that were kept.
+//!
+//! It lives on the runtime of whoever asked first. When that runtime ends, or is no longer polled, the next
+//! caller who misses it puts another in its place; the old one, should it wake, sees that it is out of office.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use redis::{PushInfo, cmd};
+use tokio::sync::mpsc;
+use tokio::time::{Instant, timeout};
+use tracing::{error, warn};
+
+use super::fleet::Fleet;
+use super::route::route;
+use super::slot::{Range, SLOTS, ranges};
+use crate::error::StoreError;
+use crate::recovery::Target;
+use crate::store::redis::fault;
+use crate::store::redis::scan::query;
+use crate::store::redis::supervisor::{SETUP, open};
+use crate::store::{Reach, Store};
+
+/// How often a sign of life is given.
+const BEAT: Duration = Duration::from_millis(500);
+/// The map is asked for no more often than this, however often it is doubted.
+const SHORTEST: Duration = Duration::from_millis(250);
+/// And as often as this, though nobody doubts it.
+const LONGEST: Duration = Duration::from_secs(10);
+/// How long kept invalidations are tried after the last handle of the cache is gone.
+const LAST_WORDS: u64 = 60_000;
+
+pub(super) struct Steward {
+    fleet: Arc<Fleet>,
+    number: u64,
+}
+
+impl Drop for Steward {
+    fn drop(&mut self) {
+        self.fleet.vacate(self.number);
+    }
+}
+
+impl Steward {
+    pub(super) fn new(fleet: Arc<Fleet>, number: u64) -> Self {
+        Self { fleet, number }
+    }
+
+    pub(super) async fn run(self) {
+        let fleet = &self.fleet;
+        let (first, longest) = fleet.options.reconnect;
+        let mut pause = first;
+        let mut looked: Option<Instant> = None;
+        while fleet.is_in_office(self.number) {
+            fleet.beat();
+            let since = looked.map_or(LONGEST, |looked| looked.elapsed());
+            if since >= LONGEST || since >= SHORTEST && fleet.take_doubt() {
+                looked = Some(Instant::now());
+                if let Err(problem) = self.look().await {
+                    fleet.fail(&problem.to_string());
+                    // Nobody else will ask for it.
+                    looked = None;
+                }
+            }
+            let is_done = looked.is_some() && self.carry_out().await;
+            if is_done || fleet.closing().is_some_and(|since| since >= LAST_WORDS) {
+                if fleet.closing().is_some() {
+                    if !is_done {
+                        error!(target: "cache_aside", lost = fleet.kept.len(), "kept invalidations are given up with their cache");
+                    }
+                    return fleet.close();
+                }
+                pause = first;
+                if since < SHORTEST {
+                    tokio::time::sleep(SHORTEST - since).await;
+                } else {
+                    let _ = timeout(BEAT, fleet.attention.notified()).await;
+                }
+            } else {
+                fleet.beat();
+                tokio::time::sleep(pause.mul_f64(0.5 + fastrand::f64() / 2.0).min(BEAT)).await;
+                pause = (pause * 2).min(longest);
+            }
+        }
+    }
+
+    /// Asks for the map, one node after the other, and takes the first that knows of all slots, or the one that
+    /// knows of most.
+    async fn look(&self) -> Result<(), StoreError> {
+        let mut best: Option<(usize, Vec<Range>, String)> = None;
+        let mut problem = StoreError::Unavailable("the cluster has no nodes".to_owned());
+        let mut nodes: Vec<_> = self.fleet.known().iter().map(|node| node.address.clone()).collect();
+        fastrand::shuffle(&mut nodes);
+        nodes.extend(self.fleet.seeds.iter().cloned());
+        for address in nodes {
+            self.fleet.beat();
+            let told = async {
+                let mut connection = open(&address, None::<mpsc::UnboundedSender<PushInfo>>).await?;
+                query(&mut connection, cmd("CLUSTER").arg("SLOTS"), SETUP).await
+            };
+            let told = match told.await {
+                Ok(told) => told,
+                Err(error) => {
+                    problem = fault::read(&error).0;
+                    continue;
+                }
+            };
+            let Some(ranges) = ranges(&told) else {
+                problem = StoreError::Unavailable("what a node says of its cluster can't be read".to_owned());
+                continue;
+            };
+            let covered =
+                ranges.iter().map(|range| usize::from(range.last) + 1 - usize::from(range.first)).sum();
+            let host = address.node().map(|(host, _)| host.to_owned()).unwrap_or_default();
+            if best.as_ref().is_none_or(|(most, ..)| covered > *most) {
+                best = Some((covered, ranges, host));
+            }
+            if covered == usize::from(SLOTS) {
+                break;
+            }
+        }
+        let (_, ranges, host) = best.ok_or(problem)?;
+        self.fleet.learn(&ranges, &host);
+        Ok(())
+    }
+
+    /// Whether all that was kept has been carried out.
+    async fn carry_out(&self) -> bool {
+        let fleet = &self.fleet;
+        for (target, number) in fleet.kept.all() {
+            fleet.beat();
+            if let Err(problem) = self.carry(&target).await {
+                warn!(target: "cache_aside", %problem, "kept invalidations can't be carried out yet");
+                return false;
+            }
+            fleet.kept.done(&target, number);
+        }
+        fleet.kept.is_empty()
+    }
+
+    async fn carry(&self, target: &Target) -> Result<(), StoreError> {
+        let fleet = &self.fleet;
+        let done = async {
+            match target {
+                Target::Epoch(key) | Target::Key(key) => {
+                    route!(fleet, key, |store| store.remove(key)).map(drop)
+                }
+                Target::Fenced(key, token) => route!(fleet, key, |store| store.unfence(key, *token)),
+                Target::Glob(glob) => fleet.remove_matching(glob, Reach::Any).await.map(drop),
+                Target::Made(glob) => fleet.remove_matching(glob, Reach::Value).await.map(drop),
+            }
+        };
+        match target {
+            // Each of their steps has its own limit.
+            Target::Glob(_) | Target::Made(_) => done.await,
+            _ => timeout(SETUP, done)
+                .await
+                .unwrap_or_else(|_| Err(StoreError::Timeout("no answer within a second".to_owned()))),
+        }
+    }
+}
