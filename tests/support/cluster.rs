@@ -152,6 +152,9 @@ pub struct Migration<'a> {
 impl Migration<'_> {
     /// Moves so many keys; how many there were.
     pub fn keys(&self, most: usize) -> usize {
+        if self.from.command(&["CLUSTER", "COUNTKEYSINSLOT", &self.slot]) == "0" {
+            return 0;
+        }
         let keys = self.from.command(&["CLUSTER", "GETKEYSINSLOT", &self.slot, &most.to_string()]);
         let (port, mut moved) = (self.to.port().to_string(), 0);
         for key in keys.lines().filter(|key| !key.is_empty()) {

@@ -1,6 +1,7 @@
 //! What is asked of an entry and of tags in one flush.
 //!
-//! Commands of a flush arrive in their order, and others may come between them.
+//! On one server the commands of a flush arrive in their order, and others may come between them. In a cluster only
+//! this is so: what is read of tags is read after all versions that are to be made have been.
 
 use std::time::Duration;
 

@@ -188,7 +188,7 @@ pub(crate) trait Store: Debug + Send + Sync + 'static {
     /// does if anything else is there.
     fn unfence<'a>(&'a self, key: &'a str, token: Prefix) -> Reply<'a, ()>;
 
-    /// Removes these keys; how many there were.
+    /// Removes these keys; how many there were. The first is gone before any other is.
     fn remove_many<'a>(&'a self, keys: &'a [String]) -> Reply<'a, u64>;
 
     /// Removes every key that fits the glob, where a `*` reaches so far; how many there were.

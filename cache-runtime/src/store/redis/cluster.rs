@@ -6,8 +6,8 @@
 //! were kept; until then what they are about isn't answered from the store, and all else is. `choir.rs` makes
 //! one of what the nodes tell of changes, `glob.rs` goes through all keys, `queue.rs` keeps writes.
 //!
-//! All of an entry is one key, so nothing here is one step of several keys: the parts of a flush go out side
-//! by side, and the protocol doesn't ask in which order they arrive (`store/joint.rs`).
+//! All of an entry is one key. What is asked of several goes out side by side, but for what `tags.rs` says must
+//! come after something else: that waits for its reply.
 
 mod choir;
 mod fleet;
@@ -18,6 +18,8 @@ mod queue;
 mod route;
 mod slot;
 mod steward;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
@@ -25,7 +27,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures_util::future::join_all;
+use futures_util::future::{join, join_all};
 
 use self::fleet::Fleet;
 pub(super) use self::glob::{Own, own};
@@ -179,7 +181,7 @@ impl Store for ClusterStore {
             let tags = tags.iter().map(|tag| async move {
                 route!(&self.fleet, tag, |store| store.sight(None, std::slice::from_ref(tag), how))
             });
-            let (entry, tags) = futures_util::future::join(entry, join_all(tags)).await;
+            let (entry, tags) = join(entry, join_all(tags)).await;
             let mut all =
                 entry?.unwrap_or(Sighted { entry: None, versions: Vec::new(), may_keep: how.tracked });
             for tag in tags {
@@ -207,12 +209,24 @@ impl Store for ClusterStore {
                 });
                 alone.map(Some)
             };
-            let on_tags = tags.iter().map(|tag| async move {
+            let on_tag = async |tag: &OnTag| {
                 route!(&self.fleet, tag.key(), |store| store.flush(None, vec![tag.clone()]))
-            });
-            let (on_entry, on_tags) = futures_util::future::join(on_entry, join_all(on_tags)).await;
+            };
+            // What is read after others were made is read when they have been: `tags.rs` goes by that.
+            let is_made = |tag: &&OnTag| matches!(tag, OnTag::Create { .. });
+            let made = join_all(tags.iter().filter(is_made).map(on_tag));
+            let others = || join_all(tags.iter().filter(|tag| !is_made(tag)).map(on_tag));
+            let (on_entry, made, others) = if tags.iter().any(|tag| is_made(&tag)) {
+                let (on_entry, made) = join(on_entry, made).await;
+                (on_entry, made, others().await)
+            } else {
+                let (on_entry, others) = join(on_entry, others()).await;
+                (on_entry, Vec::new(), others)
+            };
             let mut all = on_entry?.unwrap_or(Joint { entry: None, versions: Vec::new(), is_fenced: false });
-            for tag in on_tags {
+            let (mut made, mut others) = (made.into_iter(), others.into_iter());
+            for tag in &tags {
+                let Some(tag) = (if is_made(&tag) { made.next() } else { others.next() }) else { break };
                 let tag = tag?;
                 all.versions.extend(tag.versions);
                 all.is_fenced |= tag.is_fenced;
@@ -275,8 +289,12 @@ impl Store for ClusterStore {
 
     fn remove_many<'a>(&'a self, keys: &'a [String]) -> Reply<'a, u64> {
         Box::pin(async move {
+            let Some((first, others)) = keys.split_first() else { return Ok(0) };
+            let key = std::slice::from_ref(first);
+            let removed = route!(&self.fleet, first, |store| store.remove_each(key))?;
+            let first: u64 = removed.into_iter().sum();
             let removed = self.each(
-                keys,
+                others,
                 |node, keys| Box::pin(node.store.remove_each(keys)),
                 |store, key| {
                     Box::pin(async move {
@@ -286,7 +304,7 @@ impl Store for ClusterStore {
                     })
                 },
             );
-            Ok(removed.await?.into_iter().sum())
+            Ok(first + removed.await?.into_iter().sum::<u64>())
         })
     }
 

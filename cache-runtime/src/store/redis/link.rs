@@ -22,7 +22,7 @@ use tokio::sync::Notify;
 use tracing::{error, warn};
 
 use super::address::Address;
-use super::fault::{self, Reaction};
+use super::fault::{self, Reaction, Redirect};
 use super::scan::unlink_matching;
 use super::tracking::Tracking;
 use crate::clock;
@@ -344,6 +344,14 @@ impl Link {
 
     fn react(&self, error: &redis::RedisError, epoch: u64) -> (StoreError, Reaction) {
         let (error, reaction) = fault::read(error);
+        if self.options.part == Part::Whole
+            && let Some(redirect) = fault::redirect(&error)
+        {
+            let Redirect { host, port, .. } = redirect;
+            self.shout(&StoreError::Refused(format!(
+                "the server is a node of a cluster: write REDIS_URL=redis+cluster://{host}:{port}"
+            )));
+        }
         match reaction {
             Reaction::Replace => self.lose(Some(epoch), "the connection broke"),
             Reaction::Shout => self.shout(&error),
@@ -388,7 +396,7 @@ impl Link {
         let text = problem.to_string();
         let mut shouted = self.shouted.lock().unwrap_or_else(PoisonError::into_inner);
         if shouted.len() < 100 && shouted.insert(text.clone()) {
-            error!(target: "cache_aside", server = self.address.shown(), problem = text, "the server refuses: check user, password and permissions");
+            error!(target: "cache_aside", server = self.address.shown(), problem = text, "the server refuses: check the URL, user, password and permissions");
         }
     }
 }

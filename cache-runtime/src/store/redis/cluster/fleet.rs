@@ -40,9 +40,11 @@ pub(super) struct Fleet {
     pub(super) attention: Notify,
     /// The map may be wrong.
     is_doubted: AtomicBool,
-    /// The number of the steward in office, and when it last gave a sign of life.
+    /// The number of the steward in office, and when it last gave a sign of life; 0: there is none.
     office: AtomicU64,
     alive: AtomicU64,
+    /// `cluster_current_epoch` of the map.
+    epoch: AtomicU64,
     /// Of the next node.
     number: AtomicUsize,
     /// Since when nobody holds the cache any more, though invalidations are kept; 0: it is held.
@@ -80,6 +82,7 @@ impl Fleet {
             is_doubted: AtomicBool::new(true),
             office: AtomicU64::new(0),
             alive: AtomicU64::new(0),
+            epoch: AtomicU64::new(0),
             number: AtomicUsize::new(0),
             closing: AtomicU64::new(0),
         }
@@ -143,7 +146,9 @@ impl Fleet {
             return Err(closed());
         }
         let node = state.node_at(self, host, port);
-        if !state.map.is_of(slot, node.number) {
+        if state.map.is_of(slot, node.number) {
+            drop(state);
+        } else {
             let mut map = SlotMap::clone(&state.map);
             map.give(slot, slot, &node);
             self.change(state, map);
@@ -152,8 +157,14 @@ impl Fleet {
         Ok(node)
     }
 
+    /// How far the cluster was when the map was made.
+    pub(super) fn epoch(&self) -> u64 {
+        self.epoch.load(Relaxed)
+    }
+
     /// The map as a node tells it, which is at this host.
-    pub(super) fn learn(&self, ranges: &[Range], host: &str) {
+    pub(super) fn learn(&self, ranges: &[Range], host: &str, epoch: u64) {
+        self.epoch.store(epoch, Relaxed);
         let mut state = self.state();
         if let View::Closed = state.view {
             return;
@@ -250,11 +261,12 @@ impl Fleet {
     }
 
     fn is_absent(&self) -> bool {
-        clock::millis().saturating_sub(self.alive.load(Relaxed)) > ABSENT
+        let alive = self.alive.load(Relaxed);
+        alive == 0 || clock::millis().saturating_sub(alive) > ABSENT
     }
 
     pub(super) fn beat(&self) {
-        self.alive.store(clock::millis(), Relaxed);
+        self.alive.store(clock::millis().max(1), Relaxed);
     }
 
     pub(super) fn is_in_office(&self, number: u64) -> bool {

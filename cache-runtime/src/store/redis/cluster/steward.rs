@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use redis::{PushInfo, cmd};
+use redis::{PushInfo, Value, cmd};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout};
 use tracing::{error, warn};
@@ -16,6 +16,7 @@ use super::route::route;
 use super::slot::{Range, SLOTS, ranges};
 use crate::error::StoreError;
 use crate::recovery::Target;
+use crate::store::redis::address::Address;
 use crate::store::redis::fault;
 use crate::store::redis::scan::query;
 use crate::store::redis::supervisor::{SETUP, open};
@@ -29,6 +30,25 @@ const SHORTEST: Duration = Duration::from_millis(250);
 const LONGEST: Duration = Duration::from_secs(10);
 /// How long kept invalidations are tried after the last handle of the cache is gone.
 const LAST_WORDS: u64 = 60_000;
+
+/// A map, the host of who told it, and how good it is: whether that node thinks that the cluster is well, how many
+/// slots it knows of, how many elections and moves.
+struct View {
+    ranges: Vec<Range>,
+    host: String,
+    rank: (bool, usize, u64),
+}
+
+/// What `CLUSTER INFO` says.
+fn state(info: &Value) -> Option<(bool, u64)> {
+    let text = match info {
+        Value::BulkString(text) => str::from_utf8(text).ok()?,
+        Value::VerbatimString { text, .. } => text,
+        _ => return None,
+    };
+    let field = |name: &str| text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+    Some((field("cluster_state")? == "ok", field("cluster_current_epoch")?.trim().parse().ok()?))
+}
 
 pub(super) struct Steward {
     fleet: Arc<Fleet>,
@@ -84,44 +104,54 @@ impl Steward {
         }
     }
 
-    /// Asks for the map, one node after the other, and takes the first that knows of all slots, or the one that
-    /// knows of most.
+    /// Asks for the map, one node after the other, until one knows of all slots and is as far on as the last
+    /// one was; else it is the best that there is. One that was cut off from the others may not be.
     async fn look(&self) -> Result<(), StoreError> {
-        let mut best: Option<(usize, Vec<Range>, String)> = None;
+        let mut best: Option<View> = None;
         let mut problem = StoreError::Unavailable("the cluster has no nodes".to_owned());
         let mut nodes: Vec<_> = self.fleet.known().iter().map(|node| node.address.clone()).collect();
         fastrand::shuffle(&mut nodes);
         nodes.extend(self.fleet.seeds.iter().cloned());
         for address in nodes {
             self.fleet.beat();
-            let told = async {
-                let mut connection = open(&address, None::<mpsc::UnboundedSender<PushInfo>>).await?;
-                query(&mut connection, cmd("CLUSTER").arg("SLOTS"), SETUP).await
-            };
-            let told = match told.await {
-                Ok(told) => told,
+            let view = match self.ask(&address).await {
+                Ok(view) => view,
                 Err(error) => {
-                    problem = fault::read(&error).0;
+                    problem = error;
                     continue;
                 }
             };
-            let Some(ranges) = ranges(&told) else {
-                problem = StoreError::Unavailable("what a node says of its cluster can't be read".to_owned());
-                continue;
-            };
-            let covered =
-                ranges.iter().map(|range| usize::from(range.last) + 1 - usize::from(range.first)).sum();
-            let host = address.node().map(|(host, _)| host.to_owned()).unwrap_or_default();
-            if best.as_ref().is_none_or(|(most, ..)| covered > *most) {
-                best = Some((covered, ranges, host));
+            let is_good =
+                view.rank.0 && view.rank.1 == usize::from(SLOTS) && view.rank.2 >= self.fleet.epoch();
+            if best.as_ref().is_none_or(|best| view.rank > best.rank) {
+                best = Some(view);
             }
-            if covered == usize::from(SLOTS) {
+            if is_good {
                 break;
             }
         }
-        let (_, ranges, host) = best.ok_or(problem)?;
-        self.fleet.learn(&ranges, &host);
+        let View { ranges, host, rank } = best.ok_or(problem)?;
+        self.fleet.learn(&ranges, &host, rank.2);
         Ok(())
+    }
+
+    /// The map as one node sees it.
+    async fn ask(&self, address: &Address) -> Result<View, StoreError> {
+        let unreadable =
+            || StoreError::Unavailable("what a node says of its cluster can't be read".to_owned());
+        let told = async {
+            let mut connection = open(address, None::<mpsc::UnboundedSender<PushInfo>>).await?;
+            let slots = query(&mut connection, cmd("CLUSTER").arg("SLOTS"), SETUP).await?;
+            // Not everybody may ask.
+            let info = query(&mut connection, cmd("CLUSTER").arg("INFO"), SETUP).await.ok();
+            Ok((slots, info))
+        };
+        let (slots, info) = told.await.map_err(|error| fault::read(&error).0)?;
+        let ranges = ranges(&slots).ok_or_else(unreadable)?;
+        let host = address.node().map(|(host, _)| host.to_owned()).unwrap_or_default();
+        let covered = ranges.iter().map(|range| usize::from(range.last) + 1 - usize::from(range.first)).sum();
+        let (is_well, epoch) = info.as_ref().and_then(state).unwrap_or((true, 0));
+        Ok(View { ranges, host, rank: (is_well, covered, epoch) })
     }
 
     /// Whether all that was kept has been carried out.

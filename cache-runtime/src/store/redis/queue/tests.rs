@@ -14,7 +14,7 @@ use crate::store::queue::conformance::{
     BASE, Bench, LEASE, LIMITS, entry, in_time, other_than, payloads, queue_conformance, until,
 };
 use crate::store::redis::support::server::{Kind, Server};
-use crate::store::redis::{Address, LinkOptions, RedisStore};
+use crate::store::redis::{Address, LinkOptions, Part, RedisStore};
 
 const BOTH: [Kind; 2] = [Kind::Redis, Kind::Valkey];
 

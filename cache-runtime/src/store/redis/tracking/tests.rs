@@ -11,7 +11,7 @@ use crate::error::StoreError;
 use crate::recovery::Kept;
 use crate::store::redis::support::server::{Kind, Server};
 use crate::store::redis::support::{log, proxy};
-use crate::store::redis::{Address, RedisStore};
+use crate::store::redis::{Address, Part, RedisStore};
 use crate::store::{Store, Tracked};
 
 const BOTH: [Kind; 2] = [Kind::Redis, Kind::Valkey];
@@ -70,6 +70,10 @@ impl Keeper for Book {
 
     fn forget_all(&self) {
         self.note(ForgetAll);
+    }
+
+    fn forget_those(&self, _: &dyn Fn(&[u8]) -> bool) {
+        unreachable!("one server tells of all keys");
     }
 
     fn connected(&self, sent: u64) {
