@@ -42,6 +42,9 @@ pub mod coming_from {}
 #[doc = include_str!("../docs/outages.md")]
 pub mod outages {}
 
+#[doc = include_str!("../docs/topologies.md")]
+pub mod topologies {}
+
 #[doc = include_str!("../docs/performance.md")]
 pub mod performance {}
 

@@ -283,16 +283,19 @@ fn init_makes_the_global_cache_once_and_before_its_first_use() {
 }
 
 #[test]
-fn urls_of_later_versions_are_refused_by_name() {
-    for url in ["rediss://host", "redis+cluster://a,b", "redis+sentinel://a,b/name"] {
-        let error = Cache::builder().redis(url).build().unwrap_err().to_string();
-        let scheme = url.split("//").next().unwrap();
-        assert!(
-            error.contains(scheme)
-                && error.contains("doesn't support yet")
-                && error.contains("redis://host:port"),
-            "{error}"
-        );
+fn a_url_of_no_form_is_told_the_right_one() {
+    let wrong = [
+        ("redis://host/first", "redis://[user:password@]host[:port][/db]"),
+        ("redis://:hunter2", "redis://[user:password@]host[:port][/db]"),
+        ("redis+sentinel://:hunter2@a,b", "redis+sentinel://[user:password@]host1[:port]"),
+        ("redis+cluster://:hunter2@a,b/1", "redis+cluster://[user:password@]host1[:port]"),
+    ];
+    for (url, form) in wrong {
+        let builder = Cache::builder().redis(url);
+        assert!(!format!("{builder:?}").contains("hunter2"), "{builder:?}");
+        let error = builder.build().unwrap_err().to_string();
+        assert!(error.starts_with("REDIS_URL ") && error.contains(form), "{error}");
+        assert!(!error.contains("hunter2"), "{error}");
     }
     let error = Cache::builder().redis("http://me:hunter2@host").build().unwrap_err().to_string();
     assert!(error.contains("redis://") && !error.contains("hunter2"), "{error}");

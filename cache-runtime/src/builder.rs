@@ -1,13 +1,14 @@
 //! How a cache is made.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::cache::Cache;
 use crate::error::CacheError;
 use crate::recovery::Kept;
-use crate::settings::{DEFAULT_TTL, NAMESPACE_FORM, Settings, check_namespace, redacted};
-use crate::store::{self, Address, ClusterStore, LinkOptions, MemoryStore, Part, RedisStore, Store};
+use crate::settings::{DEFAULT_TTL, NAMESPACE_FORM, Settings, TlsFiles, check_namespace, redacted};
+use crate::store::{self, ClusterStore, Deployment, LinkOptions, MemoryStore, Part, RedisStore, Store};
 
 /// What a cache goes by.
 #[derive(Debug, Clone)]
@@ -60,6 +61,7 @@ const SHORTEST_STALENESS: Duration = Duration::from_millis(50);
 #[must_use = "it does nothing until `build`"]
 pub struct Builder {
     url: Option<String>,
+    tls: TlsFiles,
     memory: u64,
     options: Options,
     breaker: u32,
@@ -71,6 +73,7 @@ impl Default for Builder {
     fn default() -> Self {
         Self {
             url: None,
+            tls: TlsFiles::default(),
             memory: 64 << 20,
             options: Options {
                 namespace: None,
@@ -95,6 +98,7 @@ impl std::fmt::Debug for Builder {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Builder")
             .field("url", &self.url.as_deref().map(redacted))
+            .field("tls", &self.tls)
             .field("memory", &self.memory)
             .field("options", &self.options)
             .finish_non_exhaustive()
@@ -111,15 +115,40 @@ impl Builder {
     /// The store, namespace and default time to live of these settings.
     pub fn settings(mut self, settings: &Settings) -> Self {
         self.url = settings.redis_url();
+        self.tls = settings.tls().clone();
         self.options.namespace = settings.namespace().map(str::to_owned);
         self.options.default_ttl = settings.default_ttl();
         self
     }
 
-    /// A Redis or Valkey server: `redis://[user:password@]host[:port][/db]`, or
-    /// `redis+unix:///path[?db=N]`. It is connected to when it is first needed.
+    /// A Redis or Valkey server, or several that act as one. It is connected to when it is first needed.
+    ///
+    /// | URL | |
+    /// |---|---|
+    /// | `redis://[user:password@]host[:port][/db]` | one server |
+    /// | `rediss://[user:password@]host[:port][/db]` | the same over TLS: feature `tls` |
+    /// | `redis+unix:///path[?db=N&user=U&pass=P]` | one server, by its Unix socket |
+    /// | `redis+sentinel://[user:password@]host1[:port],host2,.../service-name[/db]` | the primary that these sentinels (port 26379) name; what they want for a login goes into `?sentinel_username=U&sentinel_password=P` |
+    /// | `redis+cluster://[user:password@]host1[:port],host2,...` | the cluster of these nodes |
+    /// | `rediss+sentinel://`, `rediss+cluster://` | the same over TLS |
+    ///
+    /// What stands for something else in a URL is percent-encoded: an `@` in a password is `%40`.
     pub fn redis(mut self, url: impl Into<String>) -> Self {
         self.url = Some(url.into());
+        self
+    }
+
+    /// The PEM file with the CAs that may have signed the server's certificate, in the place of the system's
+    /// (`REDIS_TLS_CA`). It is read by [`build`](Self::build).
+    pub fn tls_ca(mut self, path: impl Into<PathBuf>) -> Self {
+        self.tls.ca = Some(path.into());
+        self
+    }
+
+    /// The PEM files with this client's certificate and its private key, for servers that ask for them
+    /// (`REDIS_TLS_CERT`, `REDIS_TLS_KEY`). They are read by [`build`](Self::build).
+    pub fn tls_identity(mut self, certificate: impl Into<PathBuf>, key: impl Into<PathBuf>) -> Self {
+        self.tls.identity = Some((certificate.into(), key.into()));
         self
     }
 
@@ -223,7 +252,7 @@ impl Builder {
     /// # Errors
     /// [`CacheError::Settings`] says which value can't be used and what it should look like.
     pub fn build(self) -> Result<Cache, CacheError> {
-        let Self { url, memory, options, breaker, reconnect, retry_queue } = self;
+        let Self { url, tls, memory, options, breaker, reconnect, retry_queue } = self;
         if let Some(name) = &options.namespace {
             check_namespace(name).map_err(|problem| {
                 CacheError::Settings(format!("the namespace {problem}; write {NAMESPACE_FORM}"))
@@ -273,9 +302,10 @@ impl Builder {
                     part: Part::Whole,
                 };
                 let kept = Arc::clone(&kept);
-                match Address::seeds(&url)? {
-                    Some(seeds) => Box::new(ClusterStore::new(seeds, link, kept)),
-                    None => Box::new(RedisStore::new(Address::parse(&url)?, link, kept)),
+                match Deployment::parse(&url, &tls)? {
+                    Deployment::Server(server) => Box::new(RedisStore::new(server, link, kept)),
+                    Deployment::Sentinel(sentinels) => Box::new(RedisStore::new(sentinels, link, kept)),
+                    Deployment::Cluster(seeds) => Box::new(ClusterStore::new(seeds, link, kept)),
                 }
             }
         };

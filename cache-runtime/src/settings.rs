@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
@@ -19,8 +19,10 @@ const UNSAFE: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_
 ///
 /// | variable | default | |
 /// |---|---|---|
-/// | `REDIS_URL` | - | wins over the parts below |
+/// | `REDIS_URL` | - | wins over the parts below; its forms are those of [`Builder::redis`](crate::Builder::redis) |
 /// | `REDIS_HOST`, `REDIS_PORT`, `REDIS_USERNAME`, `REDIS_PASSWORD`, `REDIS_DB` | localhost, 6379, -, -, 0 | |
+/// | `REDIS_TLS_CA` | the system's | PEM file with the CAs that may have signed the server's certificate (`rediss://`) |
+/// | `REDIS_TLS_CERT`, `REDIS_TLS_KEY` | - | PEM files with the certificate and the private key of this client |
 /// | `REDIS_CACHE_TTL` | 300 | seconds |
 /// | `CACHE_NAMESPACE` | - | first part of every key |
 ///
@@ -38,8 +40,18 @@ const UNSAFE: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_
 #[derive(Clone, PartialEq, Eq)]
 pub struct Settings {
     url: Option<String>,
+    tls: TlsFiles,
     default_ttl: Duration,
     namespace: Option<String>,
+}
+
+/// The PEM files that secure a connection.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct TlsFiles {
+    /// The CAs that may have signed the server's certificate; none: the system's.
+    pub(crate) ca: Option<PathBuf>,
+    /// This client's certificate and its private key.
+    pub(crate) identity: Option<(PathBuf, PathBuf)>,
 }
 
 impl Settings {
@@ -76,6 +88,17 @@ impl Settings {
             (None, Some(host)) => Some(compose(host, var)?),
             (None, None) => None,
         };
+        let identity = match (var("REDIS_TLS_CERT"), var("REDIS_TLS_KEY")) {
+            (None, None) => None,
+            (Some(cert), Some(key)) => Some((cert.into(), key.into())),
+            (Some(_), None) => {
+                return Err(bad("REDIS_TLS_KEY", "is not set, and REDIS_TLS_CERT is", PRIVATE_KEY));
+            }
+            (None, Some(_)) => {
+                return Err(bad("REDIS_TLS_CERT", "is not set, and REDIS_TLS_KEY is", CERTIFICATE));
+            }
+        };
+        let tls = TlsFiles { ca: var("REDIS_TLS_CA").map(PathBuf::from), identity };
         let default_ttl = match var("REDIS_CACHE_TTL") {
             None => DEFAULT_TTL,
             Some(text) => match text.parse() {
@@ -95,12 +118,16 @@ impl Settings {
                 check_namespace(name).map_err(|problem| bad("CACHE_NAMESPACE", &problem, NAMESPACE_FORM))?,
             ),
         };
-        Ok(Self { url, default_ttl, namespace })
+        Ok(Self { url, tls, default_ttl, namespace })
     }
 
     /// The URL of the server, credentials included; none: the embedded store.
     pub fn redis_url(&self) -> Option<String> {
         self.url.clone()
+    }
+
+    pub(crate) fn tls(&self) -> &TlsFiles {
+        &self.tls
     }
 
     /// How long values live where nothing else is said.
@@ -118,24 +145,30 @@ impl fmt::Debug for Settings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Settings")
             .field("url", &self.url.as_deref().map(redacted))
+            .field("tls", &self.tls)
             .field("default_ttl", &self.default_ttl)
             .field("namespace", &self.namespace)
             .finish()
     }
 }
 
-const VARIABLES: [&str; 8] = [
+const VARIABLES: [&str; 11] = [
     "REDIS_URL",
     "REDIS_HOST",
     "REDIS_PORT",
     "REDIS_USERNAME",
     "REDIS_PASSWORD",
     "REDIS_DB",
+    "REDIS_TLS_CA",
+    "REDIS_TLS_CERT",
+    "REDIS_TLS_KEY",
     "REDIS_CACHE_TTL",
     "CACHE_NAMESPACE",
 ];
 
-const URL_FORM: &str = "redis://[user:password@]host[:port][/db], rediss:// or redis+unix:///path";
+const URL_FORM: &str = "redis://[user:password@]host[:port][/db], rediss://, redis+unix:///path, redis+sentinel://host1,host2/service-name or redis+cluster://host1,host2";
+const CERTIFICATE: &str = "the path of a PEM file with the certificate of this client";
+const PRIVATE_KEY: &str = "the path of a PEM file with the private key of REDIS_TLS_CERT";
 
 /// What a namespace looks like.
 pub(crate) const NAMESPACE_FORM: &str =
@@ -221,8 +254,16 @@ fn number<'a, T: std::str::FromStr>(
 }
 
 fn check_url(url: &str) -> Result<(), CacheError> {
-    let known =
-        ["redis://", "rediss://", "redis+unix://", "unix://", "redis+cluster://", "redis+sentinel://"];
+    let known = [
+        "redis://",
+        "rediss://",
+        "redis+unix://",
+        "unix://",
+        "redis+cluster://",
+        "rediss+cluster://",
+        "redis+sentinel://",
+        "rediss+sentinel://",
+    ];
     if known.iter().any(|scheme| url.len() > scheme.len() && url.starts_with(scheme)) {
         return Ok(());
     }
@@ -235,15 +276,27 @@ fn bad(name: &str, problem: &str, form: &str) -> CacheError {
 }
 
 /// The URL without what lets in: neither what stands before an `@`, wherever that is, nor a query
-/// that may name a user or a password.
+/// that may name a user or a password, nor what is no port where one should be: its host was forgotten.
 pub(crate) fn redacted(url: &str) -> String {
     let shown = match (url.split_once("://"), url.rfind('@')) {
         (Some((scheme, _)), Some(at)) => format!("{scheme}://***{}", &url[at..]),
         (None, Some(at)) => format!("***{}", &url[at..]),
+        (Some((scheme, rest)), None) if has_odd_port(rest) => format!("{scheme}://***"),
         (_, None) => url.to_owned(),
     };
     match shown.split_once('?') {
         Some((before, query)) if query.contains("pass") || query.contains("user") => format!("{before}?***"),
         _ => shown,
     }
+}
+
+fn has_odd_port(rest: &str) -> bool {
+    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+    let port = |host: &str| match host.rsplit_once(':') {
+        Some((before, port)) if !before.contains('[') || before.ends_with(']') => {
+            before.is_empty() || !port.bytes().all(|byte| byte.is_ascii_digit())
+        }
+        _ => false,
+    };
+    authority.split(',').any(port)
 }

@@ -73,11 +73,13 @@ pub(crate) struct Scene {
     /// the races inside a round trip are hardly ever met.
     road: Proxy,
     roads: Runtime,
+    /// What the processes are told in the place of all that.
+    elsewhere: Option<String>,
 }
 
 impl Scene {
-    /// Servers, and so many processes that run `test`.
-    pub(crate) fn open(test: &'static str, processes: usize, seed: u64) -> Self {
+    /// Servers, and so many processes that run `test`, over other servers than ours if their URL is given.
+    pub(crate) fn open(test: &'static str, processes: usize, seed: u64, elsewhere: Option<&str>) -> Self {
         let cache = Server::redis().config("maxmemory", "12mb").config("maxmemory-policy", "allkeys-random");
         let cache = cache.start();
         let folder = Folder::new();
@@ -97,6 +99,7 @@ impl Scene {
             rng: Rng::with_seed(seed),
             road,
             roads,
+            elsewhere: elsewhere.map(str::to_owned),
         };
         for number in 0..processes {
             let member = scene.process(number);
@@ -108,7 +111,8 @@ impl Scene {
     fn process(&mut self, number: usize) -> Member {
         let file = self.folder.path().join(self.files.len().to_string());
         self.files.push(file.clone());
-        let server = if number.is_multiple_of(2) { self.cache.url() } else { self.road.url() };
+        let ours = if number.is_multiple_of(2) { self.cache.url() } else { self.road.url() };
+        let server = self.elsewhere.clone().unwrap_or(ours);
         let (truth, seed) = (self.truth.url(), self.rng.u64(..));
         Member::start(self.test, file, &[("SERVER", &server), ("TRUTH", &truth), ("SEED", &seed)])
     }

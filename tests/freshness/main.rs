@@ -15,6 +15,7 @@ mod support;
 mod truth;
 mod worker;
 
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -24,6 +25,8 @@ use history::{History, Verdict};
 use naive::{Flaw, Naive};
 use support::fleet::{self, report};
 use support::secs;
+use support::sentinel::Trio;
+use support::server::Kind;
 use worker::Subject;
 
 /// One at a time: they share two cores.
@@ -35,13 +38,15 @@ fn setting(name: &str) -> Option<u64> {
 
 /// Processes that run `test` with these faults; what came of it.
 fn watch(test: &'static str, processes: usize, faults: &[Fault], time: Duration) -> Verdict {
-    watch_with(test, processes, faults, time, |_| Duration::ZERO)
+    watch_with(test, processes, None, faults, time, |_| Duration::ZERO)
 }
 
-/// The same; reads of a key may be so much older than another process' invalidation.
+/// The same, over other servers if their URL is given; reads of a key may be so much older than another process'
+/// invalidation.
 fn watch_with(
     test: &'static str,
     processes: usize,
+    elsewhere: Option<&str>,
     faults: &[Fault],
     time: Duration,
     lag: impl Fn(usize) -> Duration,
@@ -49,7 +54,7 @@ fn watch_with(
     let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
     let seed = setting("CACHE_ASIDE_SEED").unwrap_or_else(|| fastrand::u64(..));
     report(format_args!("{test}: {} s, CACHE_ASIDE_SEED={seed}", time.as_secs()));
-    let mut scene = Scene::open(test, processes, seed);
+    let mut scene = Scene::open(test, processes, seed, elsewhere);
     let done = scene.torment(faults, time);
     let (_folder, files) = scene.close();
     let mut history = History::default();
@@ -84,12 +89,44 @@ fn no_read_is_older_than_an_invalidation_before_it() {
     }
     let time = setting("CACHE_ASIDE_FRESHNESS_SECONDS").unwrap_or(20);
     let (test, how_long) = ("no_read_is_older_than_an_invalidation_before_it", Duration::from_secs(time));
-    let verdict = watch_with(test, 4, &Fault::ALL, how_long, ours::lag);
+    let verdict = watch_with(test, 4, None, &Fault::ALL, how_long, ours::lag);
     assert_eq!(verdict.stale, 0, "{:#?}", verdict.examples);
     assert!(verdict.reads > 200 * usize::try_from(time).unwrap(), "it checked something: {verdict:?}");
     for name in ["stale_served", "near_hits"] {
         assert!(verdict.counted[name] > 0, "{name}: {verdict:?}");
     }
+}
+
+/// A failover every few seconds, by command. Replication is asynchronous, so nothing is promised (I19), and this
+/// runs by hand.
+#[test]
+#[ignore = "a measurement"]
+fn what_failovers_undo() {
+    if fleet::is_member() {
+        return member(ours::of_member());
+    }
+    let time = setting("CACHE_ASIDE_FRESHNESS_SECONDS").unwrap_or(30);
+    let (test, trio) = ("what_failovers_undo", Trio::start(Kind::Redis));
+    let faults = [Fault::FreezeProcess, Fault::KillProcess];
+    let (done, failovers) = (AtomicBool::new(false), AtomicU64::new(0));
+    let verdict = std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !done.load(SeqCst) {
+                let old = trio.primary();
+                trio.failover(&[]);
+                trio.wait_for_another(old);
+                failovers.fetch_add(1, SeqCst);
+                trio.wait_until_ready();
+                std::thread::sleep(secs(3));
+            }
+        });
+        let verdict = watch_with(test, 4, Some(&trio.url()), &faults, Duration::from_secs(time), ours::lag);
+        done.store(true, SeqCst);
+        verdict
+    });
+    report(format_args!("{test}: {} failovers; {:#?}", failovers.load(SeqCst), verdict.examples));
+    assert!(verdict.reads > 100 * usize::try_from(time).unwrap(), "it checked something: {verdict:?}");
+    assert!(verdict.counted["near_hits"] > 0, "near too: {verdict:?}");
 }
 
 /// The mutants and their control run this short.

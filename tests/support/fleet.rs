@@ -71,7 +71,7 @@ impl Member {
     /// Runs this test in another process, which finds these words by [`given`].
     pub fn start(test: &str, file: PathBuf, words: &[(&str, &dyn Display)]) -> Self {
         let mut child = Command::new(std::env::current_exe().expect("a test has a file"));
-        child.args(["--exact", test, "--nocapture"]).env(format!("{GIVEN}FILE"), &file);
+        child.args(["--exact", test, "--nocapture", "--include-ignored"]).env(format!("{GIVEN}FILE"), &file);
         for (name, value) in words {
             child.env(format!("{GIVEN}{name}"), value.to_string());
         }

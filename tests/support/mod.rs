@@ -17,6 +17,7 @@ pub mod rate_limit;
 pub mod resp;
 pub mod script;
 pub mod seen;
+pub mod sentinel;
 pub mod server;
 pub mod session;
 mod tricks;

@@ -50,10 +50,11 @@ pub(super) struct Process {
 }
 
 impl Process {
-    pub(super) fn start(program: &Path, config: &Path) -> Self {
+    pub(super) fn start(program: &Path, config: &Path, words: &[&str]) -> Self {
         let quiet = || Stdio::null();
         let server = Command::new(program)
             .arg(config)
+            .args(words)
             .stdin(quiet())
             .stdout(quiet())
             .stderr(quiet())

@@ -11,7 +11,7 @@
 
 use std::fs;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread::sleep;
@@ -31,6 +31,7 @@ pub struct Builder {
     password: Option<String>,
     config: String,
     unix_socket: bool,
+    tls: bool,
     replica: bool,
 }
 
@@ -53,6 +54,14 @@ impl Builder {
     /// Listens on a Unix socket too: see `Server::unix_url`.
     pub fn unix_socket(self) -> Self {
         Self { unix_socket: true, ..self }
+    }
+
+    /// Speaks TLS too, at a port of its own: see `Server::tls_url`. Clients need no certificate, unless
+    /// `config("tls-auth-clients", "yes")` says so.
+    pub fn tls(self, ca: &Path, cert: &Path, key: &Path) -> Self {
+        let word = |path: &Path| quoted(&path.display().to_string());
+        let files = self.config("tls-ca-cert-file", &word(ca)).config("tls-cert-file", &word(cert));
+        Self { tls: true, ..files.config("tls-key-file", &word(key)).config("tls-auth-clients", "no") }
     }
 
     /// A line of configuration: `("maxmemory", "4mb")`. The bench keeps a connection of its own, and
@@ -84,7 +93,9 @@ impl Builder {
         for _ in 0..20 {
             fs::create_dir_all(&dir).expect("the temporary directory takes files");
             let port = net::listen().local_addr().expect("it is bound").port();
-            let server = Server { options: self.clone(), port, dir: dir.clone(), life: Mutex::default() };
+            let tls_port = net::listen().local_addr().expect("it is bound").port();
+            let options = self.clone();
+            let server = Server { options, port, tls_port, dir: dir.clone(), life: Mutex::default() };
             match server.launch() {
                 Ok(()) => return server,
                 // Somebody was quicker; `server` goes, and its directory with it.
@@ -106,6 +117,7 @@ fn quoted(value: &str) -> String {
 pub struct Server {
     options: Builder,
     port: u16,
+    tls_port: u16,
     dir: PathBuf,
     life: Mutex<Option<Life>>,
 }
@@ -134,7 +146,15 @@ impl Server {
             "bind 127.0.0.1\nsave \"\"\nappendonly no\nenable-debug-command local\nrepl-diskless-sync-delay 0\n\
              user {BENCH} on >{BENCH} ~* &* +@all\n"
         );
-        Builder { kind, user: String::new(), password: None, config, unix_socket: false, replica: false }
+        Builder {
+            kind,
+            user: String::new(),
+            password: None,
+            config,
+            unix_socket: false,
+            tls: false,
+            replica: false,
+        }
     }
 
     /// `redis://user:password@127.0.0.1:port`, with what the builder was given.
@@ -161,6 +181,21 @@ impl Server {
         }
         let mark = if query.is_empty() { "" } else { "?" };
         format!("redis+unix://{}{mark}{}", self.socket().display(), query.join("&"))
+    }
+
+    /// `rediss://user:password@host:port`, for a server with TLS. It listens on 127.0.0.1, whatever the name.
+    ///
+    /// # Panics
+    ///
+    /// Without TLS.
+    pub fn tls_url(&self, host: &str) -> String {
+        assert!(self.options.tls, "build it with `tls()`");
+        let plain = format!("127.0.0.1:{}", self.port);
+        self.url().replacen("redis://", "rediss://", 1).replacen(
+            &plain,
+            &format!("{host}:{}", self.tls_port),
+            1,
+        )
     }
 
     pub fn port(&self) -> u16 {
@@ -241,7 +276,7 @@ impl Server {
 
     /// One try. Else the end of the log.
     fn launch(&self) -> Result<(), String> {
-        let Builder { kind, config, unix_socket, replica, .. } = &self.options;
+        let Builder { kind, config, unix_socket, tls, replica, .. } = &self.options;
         let path = self.dir.join("server.conf");
         let quoted = |path: PathBuf| quoted(&path.display().to_string());
         let mut config = format!(
@@ -250,11 +285,14 @@ impl Server {
             quoted(self.dir.clone()),
             quoted(self.dir.join("server.log"))
         );
+        if *tls {
+            config.extend(["tls-port ", &self.tls_port.to_string(), "\n"]);
+        }
         if *unix_socket {
             config.extend(["unixsocket ", &quoted(self.socket()), "\n"]);
         }
         fs::write(&path, config).expect("the temporary directory takes files");
-        let mut process = Process::start(&kind.program(), &path);
+        let mut process = Process::start(&kind.program(), &path, &[]);
         let begun = Instant::now();
         let link = loop {
             if let Some(link) = self.answers(process.id(), *replica) {

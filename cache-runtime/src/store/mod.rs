@@ -24,7 +24,7 @@ use bytes::Bytes;
 pub(crate) use glob::{Reach, escape_literal, has_meta, may_share};
 pub(crate) use memory::MemoryStore;
 pub use redis::RedisConnection;
-pub(crate) use redis::{Address, ClusterStore, LinkOptions, Part, RedisStore};
+pub(crate) use redis::{ClusterStore, Deployment, LinkOptions, Part, RedisStore};
 pub(crate) use watched::Watched;
 pub use window::Decision;
 pub(crate) use window::Limit;

@@ -34,7 +34,7 @@ pub(super) use self::glob::{Own, own};
 use self::node::Node;
 use self::pool::Pool;
 use self::queue::ClusterQueue;
-use self::route::route;
+use self::route::{asked, route};
 pub(super) use self::slot::key_in;
 use self::slot::slot_of;
 use super::fault::redirect;
@@ -45,7 +45,7 @@ use crate::recovery::Kept;
 use crate::store::joint::{How, Joint, OnEntry, OnTag, Sighted};
 use crate::store::queue::Queue;
 use crate::store::sessions::{Act, Found, Lives};
-use crate::store::{Aged, Connecting, Decision, Expiry, Keeper, Limit, Reach, Reply, Store, Tracked};
+use crate::store::{Aged, Connecting, Decision, Each, Expiry, Keeper, Limit, Reach, Reply, Store, Tracked};
 
 /// A cluster.
 pub(crate) struct ClusterStore {
@@ -54,6 +54,9 @@ pub(crate) struct ClusterStore {
     /// By what their keys begin with.
     queues: Mutex<HashMap<String, Arc<ClusterQueue>>>,
 }
+
+/// Keys that a node has, and their places among all.
+type Group = (Arc<Node>, Vec<usize>, Vec<String>);
 
 impl fmt::Debug for ClusterStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -100,6 +103,58 @@ impl ClusterStore {
         Ok(found.into_values().collect())
     }
 
+    /// These keys, by who has them.
+    async fn groups(&self, keys: &[String]) -> Result<Vec<Group>, StoreError> {
+        let groups = self.by_node(keys.iter().map(String::as_str)).await?;
+        let own = |places: &[usize]| places.iter().map(|place| keys[*place].clone()).collect();
+        let group = |(node, places): (Arc<Node>, Vec<usize>)| {
+            let own = own(&places);
+            (node, places, own)
+        };
+        Ok(groups.into_iter().map(group).collect())
+    }
+
+    /// As the others, with an answer for each key: a node that is away takes nobody else along.
+    async fn each_by_itself<T: Send>(
+        &self,
+        keys: &[String],
+        together: impl for<'n> Fn(&'n Node, &'n [String]) -> Each<'n, T>,
+        alone: impl for<'n> Fn(&'n Self, &'n str) -> Reply<'n, T>,
+    ) -> Result<Vec<Result<T, StoreError>>, StoreError> {
+        let waits = |key: &String| self.gate(key).err();
+        let mut all: Vec<Option<Result<T, StoreError>>> =
+            keys.iter().map(|key| waits(key).map(Err)).collect();
+        let groups = self.groups(keys).await?;
+        // Who waits for keys of other nodes has some of his budget left.
+        let patience = self.fleet.options.budget / 2;
+        let ask = async |(node, _, own): &Group| {
+            let reply = asked(&self.fleet, node, together(node, own));
+            tokio::time::timeout(patience, reply)
+                .await
+                .unwrap_or_else(|_| Err(StoreError::Timeout("a node doesn't answer".to_owned())))
+        };
+        let replies = join_all(groups.iter().map(ask)).await;
+        for (reply, (_, places, own)) in replies.into_iter().zip(&groups) {
+            let found: Vec<Result<T, StoreError>> = match reply {
+                Ok(found) => found,
+                Err(error) => places.iter().map(|_| Err(error.clone())).collect(),
+            };
+            for ((place, key), one) in places.iter().zip(own).zip(found) {
+                let slot = &mut all[*place];
+                if slot.is_none() {
+                    *slot = Some(match one {
+                        Err(error) if redirect(&error).is_some() => alone(self, key).await,
+                        one => one,
+                    });
+                }
+            }
+        }
+        let missing = || {
+            Err(StoreError::Unavailable("a node answered for fewer keys than it was asked for".to_owned()))
+        };
+        Ok(all.into_iter().map(|one| one.unwrap_or_else(missing)).collect())
+    }
+
     /// What `together` brings of the keys of each node, in their order; and for those of a node that sends one of
     /// them on, what `alone` brings of each.
     async fn each<T>(
@@ -109,15 +164,9 @@ impl ClusterStore {
         alone: impl for<'n> Fn(&'n Self, &'n str) -> Reply<'n, T>,
     ) -> Result<Vec<T>, StoreError> {
         let mut all: Vec<Option<T>> = keys.iter().map(|_| None).collect();
-        let groups = self.by_node(keys.iter().map(String::as_str)).await?;
-        let groups: Vec<(Arc<Node>, Vec<usize>, Vec<String>)> = groups
-            .into_iter()
-            .map(|(node, places)| {
-                let own = places.iter().map(|place| keys[*place].clone()).collect();
-                (node, places, own)
-            })
-            .collect();
-        let replies = join_all(groups.iter().map(|(node, _, own)| together(node, own))).await;
+        let groups = self.groups(keys).await?;
+        let ask = async |(node, _, own): &Group| asked(&self.fleet, node, together(node, own)).await;
+        let replies = join_all(groups.iter().map(ask)).await;
         for (reply, (_, places, own)) in replies.into_iter().zip(&groups) {
             let found = match reply {
                 Ok(found) => found,
@@ -125,10 +174,7 @@ impl ClusterStore {
                     .await
                     .into_iter()
                     .collect::<Result<_, _>>()?,
-                Err(error) => {
-                    self.fleet.doubt();
-                    return Err(error);
-                }
+                Err(error) => return Err(error),
             };
             for (place, one) in places.iter().zip(found) {
                 all[*place] = Some(one);
@@ -312,6 +358,22 @@ impl Store for ClusterStore {
         Box::pin(self.fleet.remove_matching(glob, reach))
     }
 
+    fn get_each<'a>(&'a self, keys: &'a [String]) -> Each<'a, Option<Bytes>> {
+        Box::pin(self.each_by_itself(
+            keys,
+            |node, keys| node.store.get_each(keys),
+            |store, key| store.get(key),
+        ))
+    }
+
+    fn get_each_aged<'a>(&'a self, keys: &'a [String]) -> Each<'a, Option<Aged>> {
+        Box::pin(self.each_by_itself(
+            keys,
+            |node, keys| node.store.get_each_aged(keys),
+            |store, key| store.get_aged(key),
+        ))
+    }
+
     fn get_many<'a>(&'a self, keys: &'a [String]) -> Reply<'a, Vec<Option<Bytes>>> {
         Box::pin(async move {
             keys.iter().try_for_each(|key| self.gate(key))?;
@@ -333,7 +395,7 @@ impl Store for ClusterStore {
             let groups = self.by_node(pairs.iter().map(|(key, _)| key.as_str())).await?;
             let each = groups.iter().map(|(node, places)| {
                 let own = places.iter().map(|place| pairs[*place].clone()).collect();
-                node.store.set_many(own, life)
+                asked(&self.fleet, node, node.store.set_many(own, life))
             });
             for (reply, (_, places)) in join_all(each).await.into_iter().zip(&groups) {
                 match reply {
@@ -345,11 +407,7 @@ impl Store for ClusterStore {
                         });
                         join_all(alone).await.into_iter().collect::<Result<(), _>>()?;
                     }
-                    Err(error) => {
-                        self.fleet.doubt();
-                        return Err(error);
-                    }
-                    Ok(()) => {}
+                    done => done?,
                 }
             }
             Ok(())

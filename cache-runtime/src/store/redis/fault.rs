@@ -96,6 +96,12 @@ fn whole_text(error: &RedisError) -> String {
     match (error.code(), error.detail()) {
         (Some(code), Some(detail)) => format!("{code} {detail}"),
         (Some(code), None) => code.to_owned(),
-        (None, _) => error.to_string(),
+        (None, _) => match error.to_string() {
+            // By rustls' own word for it.
+            text if text.contains("UnknownIssuer") || text.contains("BadSignature") => {
+                format!("{text} (REDIS_TLS_CA names a file with the CAs that may have signed it)")
+            }
+            text => text,
+        },
     }
 }

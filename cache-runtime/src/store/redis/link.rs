@@ -10,6 +10,7 @@
 //! the connection is taken away, and the supervisor, not a caller, tries whether the server is back.
 
 mod office;
+mod place;
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
@@ -21,7 +22,7 @@ use redis::{Cmd, Pipeline, RedisResult, Value};
 use tokio::sync::Notify;
 use tracing::{error, warn};
 
-use super::address::Address;
+pub(super) use self::place::Place;
 use super::fault::{self, Reaction, Redirect};
 use super::scan::unlink_matching;
 use super::tracking::Tracking;
@@ -62,7 +63,7 @@ pub(crate) struct LinkOptions {
 }
 
 pub(super) struct Link {
-    address: Address,
+    place: Place,
     pub(super) options: LinkOptions,
     pub(super) kept: Arc<Kept>,
     // std mutex: never held across an await
@@ -129,9 +130,9 @@ pub(super) enum State {
 }
 
 impl Link {
-    pub(super) fn new(address: Address, options: LinkOptions, kept: Arc<Kept>) -> Self {
+    pub(super) fn new(place: Place, options: LinkOptions, kept: Arc<Kept>) -> Self {
         Self {
-            address,
+            place,
             options,
             kept,
             state: Mutex::new(State::Idle),
@@ -146,10 +147,6 @@ impl Link {
             shouted: Mutex::default(),
             tracking: Tracking::new(options),
         }
-    }
-
-    pub(super) fn address(&self) -> &Address {
-        &self.address
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -379,7 +376,7 @@ impl Link {
             drop(state);
             // One that began in between, beside a connection that was lost already.
             self.tracking.end(None, why);
-            warn!(target: "cache_aside", server = self.address.shown(), why, "the connection is given up: functions run uncached until there is another");
+            warn!(target: "cache_aside", server = self.address().shown(), why, "the connection is given up: functions run uncached until there is another");
             if was_up {
                 self.attention.notify_one();
             }
@@ -396,7 +393,7 @@ impl Link {
         let text = problem.to_string();
         let mut shouted = self.shouted.lock().unwrap_or_else(PoisonError::into_inner);
         if shouted.len() < 100 && shouted.insert(text.clone()) {
-            error!(target: "cache_aside", server = self.address.shown(), problem = text, "the server refuses: check the URL, user, password and permissions");
+            error!(target: "cache_aside", server = self.address().shown(), problem = text, "the server refuses: check the URL, user, password and permissions");
         }
     }
 }

@@ -1,13 +1,15 @@
 //! The store on a Redis or Valkey server: the only room that names `redis`.
 //!
 //! `link.rs` holds the connection, `supervisor.rs` makes it, `script.rs` is the compare-and-set, `scan.rs`
-//! globs, `fault.rs` what each error means, `address.rs` the URL, `pool.rs` what `get_redis` hands out.
+//! globs, `fault.rs` what each error means, `deployment.rs` the URL, `address.rs` one server, `tls.rs` what
+//! secures it, `sentinel.rs` where a primary is, `pool.rs` what `get_redis` hands out.
 //! `sessions.rs` keeps the sessions of a user. `joint.rs` asks for an entry and its tags in one flush.
 //! `tracking.rs` is the connection that tells what changed, `tracker.rs` makes that one.
 //! `queue.rs` keeps writes for a database.
 
 mod address;
 mod cluster;
+mod deployment;
 mod fault;
 mod joint;
 mod link;
@@ -15,10 +17,12 @@ mod pool;
 mod queue;
 mod scan;
 mod script;
+mod sentinel;
 mod sessions;
 mod supervisor;
 #[cfg(test)]
 mod support;
+mod tls;
 mod tracker;
 mod tracking;
 
@@ -30,12 +34,13 @@ use std::time::Duration;
 use bytes::Bytes;
 use redis::{Cmd, Pipeline, Value, cmd};
 
-pub(crate) use address::Address;
+use address::Address;
 pub(crate) use cluster::ClusterStore;
+pub(crate) use deployment::Deployment;
 pub(crate) use link::{LinkOptions, Part};
 pub use pool::RedisConnection;
 
-use self::link::Link;
+use self::link::{Link, Place};
 use self::pool::Pool;
 use self::queue::RedisQueue;
 use self::script::{ADD, EXTEND, RELEASE, STAMP, SWAP, Script};
@@ -68,12 +73,9 @@ impl fmt::Debug for RedisStore {
 
 impl RedisStore {
     /// Connects when it is first asked for something.
-    pub(crate) fn new(address: Address, options: LinkOptions, kept: Arc<Kept>) -> Self {
-        Self {
-            pool: Pool::new(&address),
-            link: Arc::new(Link::new(address, options, kept)),
-            queues: Mutex::default(),
-        }
+    pub(crate) fn new(place: impl Into<Place>, options: LinkOptions, kept: Arc<Kept>) -> Self {
+        let link = Arc::new(Link::new(place.into(), options, kept));
+        Self { pool: Pool::default(), link, queues: Mutex::default() }
     }
 
     fn queues(&self) -> MutexGuard<'_, HashMap<String, Arc<RedisQueue>>> {
@@ -533,7 +535,7 @@ impl Store for RedisStore {
     }
 
     fn connection(&self) -> Option<Connecting<'_>> {
-        Some(Box::pin(self.pool.get()))
+        Some(Box::pin(self.pool.get(&self.link)))
     }
 
     fn close(&self) {
@@ -546,6 +548,7 @@ impl Store for RedisStore {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::settings::TlsFiles;
 
     #[test]
     fn a_value_that_came_after_its_life_was_asked_for_is_answered_and_not_kept() {
@@ -553,7 +556,11 @@ mod tests {
         let time = Duration::from_secs(1);
         let options =
             LinkOptions { budget: time, breaker: 1, reconnect: (time, time), delta: time, part: Part::Whole };
-        let store = RedisStore::new(Address::parse("redis://127.0.0.1:1").unwrap(), options, kept);
+        let store = RedisStore::new(
+            Address::parse("redis://127.0.0.1:1", &TlsFiles::default()).unwrap(),
+            options,
+            kept,
+        );
         let tracked =
             |left| store.tracked([Ok(Value::Int(left)), Ok(Value::BulkString(b"v".to_vec()))], true).unwrap();
         let life = |tracked: &Tracked| tracked.found.as_ref().map(|(_, life)| *life);

@@ -4,44 +4,110 @@
 //! transactional commands are safe on it. Cached calls never go this way.
 
 use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use deadpool_redis::{Manager, PoolError, Runtime};
 use redis::aio::ConnectionLike;
 use redis::{AsyncConnectionConfig, Cmd, Pipeline, RedisFuture, Value};
 
+use tokio::time::Instant;
+
 use super::address::Address;
 use super::fault;
+use super::link::Link;
 use crate::error::{CacheError, StoreError};
 
 /// How long to wait for a connection that is free, or that is being made.
 pub(super) const PATIENCE: Duration = Duration::from_secs(5);
 
-pub(super) struct Pool(deadpool_redis::Pool);
+/// The pause before a primary is looked for again.
+const PAUSE: Duration = Duration::from_millis(20);
+
+#[derive(Default)]
+pub(super) struct Pool {
+    // std mutex: never held across an await
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    /// The connections to one server, and which it is.
+    to: Option<(Node, deadpool_redis::Pool)>,
+    is_closed: bool,
+}
+
+type Node = Option<(String, u16)>;
 
 impl Pool {
-    pub(super) fn new(address: &Address) -> Self {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The connections to this server. Those to an earlier one are closed when they come back.
+    fn to(&self, server: &Address) -> deadpool_redis::Pool {
+        let node = server.node().map(|(host, port)| (host.to_owned(), port));
+        let mut state = self.state();
+        if let Some((_, pool)) = state.to.as_ref().filter(|(to, _)| *to == node) {
+            return pool.clone();
+        }
+        let pool = Self::make(server);
+        if state.is_closed {
+            pool.close();
+        }
+        if let Some((_, former)) = state.to.replace((node, pool.clone())) {
+            former.close();
+        }
+        pool
+    }
+
+    fn make(address: &Address) -> deadpool_redis::Pool {
         // A blocking command may wait for as long as it likes.
         let config =
             AsyncConnectionConfig::new().set_connection_timeout(Some(PATIENCE)).set_response_timeout(None);
         let manager =
             Manager::new_with_config(address.info(false), config).expect("the address was read before");
-        let pool = deadpool_redis::Pool::builder(manager)
+        deadpool_redis::Pool::builder(manager)
             .runtime(Runtime::Tokio1)
             .wait_timeout(Some(PATIENCE))
             .create_timeout(Some(PATIENCE))
             .recycle_timeout(Some(PATIENCE))
             .build()
-            .expect("timeouts have a runtime");
-        Self(pool)
+            .expect("timeouts have a runtime")
     }
 
-    pub(super) async fn get(&self) -> Result<RedisConnection, CacheError> {
-        given(self.0.get().await.map(Inner::Server))
+    pub(super) async fn get(&self, link: &Arc<Link>) -> Result<RedisConnection, CacheError> {
+        if link.sentinel().is_none() {
+            return Self::take(&self.to(link.address())).await;
+        }
+        let end = Instant::now() + PATIENCE;
+        loop {
+            // Where the primary is, the main connection knows.
+            let found = match tokio::time::timeout_at(end, link.connection()).await {
+                Ok(Ok(_)) => Self::take(&self.to(&link.server())).await,
+                Ok(Err(problem)) => Err(problem.into()),
+                Err(_) => Err(StoreError::Timeout(format!("no primary within {PATIENCE:?}")).into()),
+            };
+            let is_closed = self.state().is_closed;
+            match found {
+                Err(CacheError::Unavailable(_)) if !is_closed && Instant::now() + PAUSE < end => {
+                    tokio::time::sleep(PAUSE).await;
+                }
+                found => return found,
+            }
+        }
+    }
+
+    async fn take(pool: &deadpool_redis::Pool) -> Result<RedisConnection, CacheError> {
+        given(pool.get().await.map(Inner::Server))
     }
 
     pub(super) fn close(&self) {
-        self.0.close();
+        let mut state = self.state();
+        state.is_closed = true;
+        if let Some((_, pool)) = &state.to {
+            pool.close();
+        }
     }
 }
 

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use redis::aio::{AsyncPushSender, MultiplexedConnection};
 use redis::{AsyncConnectionConfig, Client, PushInfo, PushKind, RedisResult, cmd};
+use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tracing::{error, info, warn};
 
@@ -18,6 +19,8 @@ use super::fault::{self, Reaction};
 use super::link::{Link, Part, State};
 use super::scan::{query, unlink_matching, within};
 use super::script;
+use super::sentinel::{Sentinel, listen, unless};
+use super::tracker::{greeting, is_primary};
 use crate::error::StoreError;
 use crate::recovery::Target;
 use crate::store::Reach;
@@ -50,6 +53,11 @@ impl Supervisor {
         let link = &self.link;
         let (first, longest) = link.options.reconnect;
         let (mut pause, mut was_down) = (first, false);
+        // Ends with this task.
+        let mut listener = JoinSet::new();
+        if let Some(sentinel) = link.sentinel() {
+            listener.spawn(listen(Arc::clone(link), Arc::clone(sentinel)));
+        }
         while self.is_in_office() {
             match self.establish().await {
                 Ok(()) => {
@@ -95,12 +103,17 @@ impl Supervisor {
         }
     }
 
-    /// Pauses for half of this time to all of it.
+    /// Pauses for half of this time to all of it, or until sentinels name another primary.
     async fn rest(&self, pause: Duration) {
         let end = Instant::now() + pause.mul_f64(0.5 + fastrand::f64() / 2.0);
         while Instant::now() < end {
             self.link.beat();
-            tokio::time::sleep_until(end.min(Instant::now() + BEAT)).await;
+            let beat = tokio::time::sleep_until(end.min(Instant::now() + BEAT));
+            match self.link.sentinel() {
+                None => beat.await,
+                Some(sentinel) if unless(sentinel.news.notified(), beat).await.is_none() => return,
+                Some(_) => {}
+            }
         }
     }
 
@@ -120,8 +133,13 @@ impl Supervisor {
     async fn establish(&self) -> Result<(), StoreError> {
         let link = &self.link;
         link.beat();
-        let epoch = link.next_epoch();
-        let mut connection = self.connect(epoch).await?;
+        let (mut connection, epoch) = match link.sentinel() {
+            None => {
+                let epoch = link.next_epoch();
+                (self.connect(link.address(), epoch).await?, epoch)
+            }
+            Some(sentinel) => self.follow(sentinel).await?,
+        };
         // A server that is loading its data greets and then refuses everything else.
         match query(&mut connection, &cmd("PING"), SETUP).await.map_err(|error| fault::read(&error).0) {
             Ok(_) | Err(StoreError::Refused(_)) => {}
@@ -139,14 +157,60 @@ impl Supervisor {
                 link.beat();
             }
             if link.publish(self.number, connection.clone(), epoch) {
+                if let Some(sentinel) = link.sentinel() {
+                    // Told of another one in between.
+                    sentinel.check(link);
+                }
                 return Ok(());
             }
         }
     }
 
-    async fn connect(&self, epoch: u64) -> Result<MultiplexedConnection, StoreError> {
+    /// Connects to where the sentinels say, and begins anew if they say something else meanwhile.
+    async fn follow(&self, sentinel: &Arc<Sentinel>) -> Result<(MultiplexedConnection, u64), StoreError> {
         let link = &self.link;
-        let open = |resp3: bool| open(link.address(), resp3.then(|| on_push(link, epoch)));
+        loop {
+            link.beat();
+            if !self.is_in_office() {
+                return Err(StoreError::Unavailable("it was closed".to_owned()));
+            }
+            if let Some(left) = sentinel.promotion() {
+                let _ = tokio::time::timeout(left.min(BEAT), sentinel.news.notified()).await;
+                continue;
+            }
+            let epoch = link.next_epoch();
+            let attempt = async {
+                let server = sentinel.locate().await.inspect_err(|problem| {
+                    if let StoreError::Refused(_) = problem {
+                        link.shout(problem);
+                    }
+                })?;
+                link.beat();
+                if sentinel.promotion().is_some() {
+                    return Err(StoreError::Unavailable("its sentinels put another in its place".to_owned()));
+                }
+                sentinel.lead(epoch, &server);
+                let mut connection = self.connect(&server, epoch).await?;
+                self.check_role(&mut connection).await?;
+                Ok((connection, epoch))
+            };
+            if let Some(done) = unless(sentinel.news.notified(), attempt).await {
+                return done;
+            }
+        }
+    }
+
+    /// Who the sentinels name was a primary when they looked, and may be none any more, or not yet.
+    async fn check_role(&self, connection: &mut MultiplexedConnection) -> Result<(), StoreError> {
+        let protocol = if self.link.address().resp3(!self.link.resp2.load(Relaxed)) { 3 } else { 2 };
+        let reply = query(connection, &greeting(protocol), SETUP).await;
+        let reply = reply.map_err(|error| fault::read(&error).0)?;
+        is_primary(&reply).map_err(|why| StoreError::Unavailable(why.to_owned()))
+    }
+
+    async fn connect(&self, server: &Address, epoch: u64) -> Result<MultiplexedConnection, StoreError> {
+        let link = &self.link;
+        let open = |resp3: bool| open(server, resp3.then(|| on_push(link, epoch)));
         let resp3 = link.address().resp3(!link.resp2.load(Relaxed));
         let mut opened = open(resp3).await;
         let may_fall_back = resp3 && !link.address().resp3(false);

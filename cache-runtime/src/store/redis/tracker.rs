@@ -71,7 +71,7 @@ impl Tracker {
             return Err(Problem::Unable("RESP2 is spoken".to_owned()));
         }
         let push = on_push(Arc::clone(keeper), link, self.number);
-        let mut connection = open(link.address(), Some(push))
+        let mut connection = open(&link.server(), Some(push))
             .await
             .map_err(|error| if fault::lacks_resp3(&error) { unable(&error) } else { passing(&error) })?;
         let mut both = Pipeline::with_capacity(2);
@@ -145,20 +145,29 @@ const OUT_OF_STEP: &str = "a reply doesn't belong to its command";
 /// makes, and still answers `PING` and `GET`. This one says what it is, as `ROLE` does; but that one is
 /// refused to users who have `-@dangerous`, and the greeting is refused to nobody.
 fn hello() -> Cmd {
+    greeting(3)
+}
+
+pub(super) fn greeting(protocol: u8) -> Cmd {
     let mut hello = cmd("HELLO");
-    hello.arg(3);
+    hello.arg(protocol);
     hello
 }
 
 /// What the greeting says of the server.
-fn is_primary(reply: &Value) -> Result<(), &'static str> {
-    let Value::Map(fields) = reply else { return Err(OUT_OF_STEP) };
+pub(super) fn is_primary(reply: &Value) -> Result<(), &'static str> {
+    // RESP2 has no maps.
+    let fields: Vec<(&Value, &Value)> = match reply {
+        Value::Map(fields) => fields.iter().map(|(name, value)| (name, value)).collect(),
+        Value::Array(parts) => parts.chunks_exact(2).map(|pair| (&pair[0], &pair[1])).collect(),
+        _ => return Err(OUT_OF_STEP),
+    };
     let text = |value: &Value| match value {
         Value::BulkString(bytes) => Some(bytes.clone()),
         Value::SimpleString(text) => Some(text.clone().into_bytes()),
         _ => None,
     };
-    let role = fields.iter().find(|(name, _)| text(name).is_some_and(|name| name == b"role"));
+    let role = fields.into_iter().find(|(name, _)| text(name).is_some_and(|name| name == b"role"));
     match role.and_then(|(_, role)| text(role)) {
         Some(role) if role == b"master" => Ok(()),
         _ => Err("the server is no primary"),

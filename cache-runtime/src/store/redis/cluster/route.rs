@@ -9,40 +9,72 @@ use super::fleet::Fleet;
 use super::node::Node;
 use super::slot::slot_of;
 use crate::error::StoreError;
-use crate::store::Store;
 use crate::store::redis::RedisStore;
 use crate::store::redis::fault::redirect;
+use crate::store::{Reply, Store};
 
 /// How often one operation may be sent on. Two are common while a slot moves.
 const REDIRECTS: usize = 8;
 /// The pause before it is sent on once more than that is common: nodes may not agree yet.
 const PAUSE: Duration = Duration::from_millis(10);
 
-/// One operation on its way.
-pub(super) struct Route<'a> {
+/// A node that is asked, by somebody who may give it up.
+struct Asked<'a> {
     fleet: &'a Arc<Fleet>,
     node: Arc<Node>,
+    /// Since when it hasn't answered.
+    begun: Option<Instant>,
+}
+
+impl Drop for Asked<'_> {
+    /// Its time was up; or its caller went away for reasons of his own, mostly sooner.
+    fn drop(&mut self) {
+        if self.begun.is_some_and(|begun| begun.elapsed() >= self.fleet.options.budget / 2) {
+            self.node.store.overdue();
+            self.fleet.doubt();
+        }
+    }
+}
+
+/// What a node says, which is asked for several keys at once.
+pub(super) async fn asked<T>(
+    fleet: &Arc<Fleet>,
+    node: &Arc<Node>,
+    operation: Reply<'_, T>,
+) -> Result<T, StoreError> {
+    let mut asked = Asked { fleet, node: Arc::clone(node), begun: Some(Instant::now()) };
+    let reply = operation.await;
+    asked.begun = None;
+    if let Err(StoreError::Unavailable(_) | StoreError::Timeout(_)) = reply {
+        fleet.doubt();
+    }
+    reply
+}
+
+/// One operation on its way.
+pub(super) struct Route<'a> {
+    asked: Asked<'a>,
     is_asking: bool,
     redirects: usize,
-    /// Since when the node has been asked and hasn't answered.
-    begun: Option<Instant>,
 }
 
 impl<'a> Route<'a> {
     pub(super) async fn to(fleet: &'a Arc<Fleet>, key: &str) -> Result<Self, StoreError> {
         let node = fleet.owner(slot_of(key.as_bytes())).await?;
-        Ok(Self { fleet, node, is_asking: false, redirects: 0, begun: None })
+        Ok(Self { asked: Asked { fleet, node, begun: None }, is_asking: false, redirects: 0 })
     }
 
     /// Who is asked next.
     pub(super) fn store(&mut self) -> &RedisStore {
-        self.begun = Some(Instant::now());
-        if self.is_asking { self.node.importing() } else { &self.node.store }
+        let Asked { node, begun, .. } = &mut self.asked;
+        *begun = Some(Instant::now());
+        if self.is_asking { node.importing() } else { &node.store }
     }
 
     /// What was answered; nothing if another node is to be asked.
     pub(super) async fn follow<T>(&mut self, reply: Result<T, StoreError>) -> Option<Result<T, StoreError>> {
-        self.begun = None;
+        let Asked { fleet, node, begun } = &mut self.asked;
+        *begun = None;
         let error = match reply {
             Err(error) => error,
             done => return Some(done),
@@ -50,13 +82,13 @@ impl<'a> Route<'a> {
         let Some(redirect) = redirect(&error) else {
             if let StoreError::Unavailable(_) | StoreError::Timeout(_) = error {
                 // Another node may have its slots by now.
-                self.fleet.doubt();
+                fleet.doubt();
             }
             return Some(Err(error));
         };
         self.redirects += 1;
         if self.redirects > REDIRECTS {
-            self.fleet.doubt();
+            fleet.doubt();
             return Some(Err(StoreError::Unavailable(
                 "the nodes of the cluster send it to and fro".to_owned(),
             )));
@@ -64,30 +96,21 @@ impl<'a> Route<'a> {
         if self.redirects > 2 {
             tokio::time::sleep(PAUSE).await;
         }
-        let host = match (redirect.host.as_str(), self.node.address.node()) {
+        let host = match (redirect.host.as_str(), node.address.node()) {
             ("", Some((host, _))) => host,
             (host, _) => host,
         };
-        self.node = if redirect.ask {
-            self.fleet.node_at(host, redirect.port)
+        let next = if redirect.ask {
+            fleet.node_at(host, redirect.port)
         } else {
-            match self.fleet.moved(redirect.slot, host, redirect.port) {
+            match fleet.moved(redirect.slot, host, redirect.port) {
                 Ok(node) => node,
                 Err(error) => return Some(Err(error)),
             }
         };
+        *node = next;
         self.is_asking = redirect.ask;
         None
-    }
-}
-
-impl Drop for Route<'_> {
-    /// Its time was up; or its caller went away for reasons of his own, mostly sooner.
-    fn drop(&mut self) {
-        if self.begun.is_some_and(|begun| begun.elapsed() >= self.fleet.options.budget / 2) {
-            self.node.store.overdue();
-            self.fleet.doubt();
-        }
     }
 }
 

@@ -6,10 +6,11 @@ use std::time::Instant;
 use super::*;
 use crate::record::{Kind as RecordKind, fresh};
 use crate::recovery::Target;
+use crate::settings::TlsFiles;
 use crate::store::queue::conformance::{BASE, Bench, entry, queue_conformance};
-use crate::store::redis::{Part, RedisStore};
 use crate::store::redis::support::cluster::Cluster;
 use crate::store::redis::support::process::Kind;
+use crate::store::redis::{Deployment, Part, RedisStore};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -25,7 +26,9 @@ fn store_that_keeps(cluster: &Cluster, kept: Arc<Kept>) -> ClusterStore {
         delta: 60 * SECOND,
         part: Part::Whole,
     };
-    let seeds = Address::seeds(&cluster.url()).unwrap().unwrap();
+    let Deployment::Cluster(seeds) = Deployment::parse(&cluster.url(), &TlsFiles::default()).unwrap() else {
+        panic!("it is the URL of one");
+    };
     ClusterStore::new(seeds, options, kept)
 }
 
@@ -242,8 +245,11 @@ async fn a_key_of_a_cluster_that_is_asked_for_as_a_server_says_what_to_write() {
         part: Part::Whole,
     };
     let url = format!("redis://127.0.0.1:{}", cluster.nodes[0].port());
-    let store =
-        RedisStore::new(Address::parse(&url).unwrap(), options, Arc::new(Kept::new(1, "*".to_owned())));
+    let store = RedisStore::new(
+        Address::parse(&url, &TlsFiles::default()).unwrap(),
+        options,
+        Arc::new(Kept::new(1, "*".to_owned())),
+    );
     let elsewhere =
         keys("elsewhere").into_iter().find(|key| cluster.primary_of(key).port() != cluster.nodes[0].port());
     assert!(store.get(&elsewhere.unwrap()).await.is_err());

@@ -65,6 +65,8 @@ struct Wire {
     connection: MultiplexedConnection,
     /// By which it is told to end a question. None: the server doesn't say.
     id: Option<i64>,
+    /// The epoch of the main connection beside which it was made: the next one may lead to another server.
+    main: u64,
 }
 
 /// A question that is under way.
@@ -198,7 +200,7 @@ impl Doorbell {
         left: Duration,
     ) -> Option<Question> {
         // As over the shared connection: not while the server is away.
-        link.connection().await.ok()?;
+        let (_, main) = link.connection().await.ok()?;
         let now = Instant::now();
         let (before, ids) = {
             let mut bells = self.bells();
@@ -210,6 +212,7 @@ impl Doorbell {
             (std::mem::take(&mut bell.line), ids)
         };
         let wire = match before {
+            Line::Asked(Question { wire, .. }) | Line::Idle(wire) if wire.main != main => None,
             Line::Asked(question) if question.is_about(streams) && now < question.until => {
                 return Some(question);
             }
@@ -219,7 +222,7 @@ impl Doorbell {
         };
         let wire = match wire {
             Some(wire) => wire,
-            None => Wire::new(link).await?,
+            None => Wire::new(link, main).await?,
         };
         // Cancel: it stays.
         self.put(worker, Line::Idle(wire));
@@ -243,10 +246,10 @@ fn sweep(bells: &mut HashMap<String, Bell>, worker: &str, now: Instant) {
 }
 
 impl Wire {
-    async fn new(link: &Link) -> Option<Self> {
+    async fn new(link: &Link, main: u64) -> Option<Self> {
         let mut connection = dial(link).await.ok()?;
         let id = query(&mut connection, cmd("CLIENT").arg("ID"), SETUP).await;
-        Some(Self { connection, id: id.ok().and_then(|id| replies::number(&id)) })
+        Some(Self { connection, main, id: id.ok().and_then(|id| replies::number(&id)) })
     }
 }
 

@@ -40,6 +40,14 @@ struct Job {
     reply: oneshot::Sender<Answer>,
 }
 
+/// A connection between two flushes.
+struct Idle {
+    connection: MultiplexedConnection,
+    used: Instant,
+    /// The epoch of the main connection beside which it was made: the next one may lead to another server.
+    main: u64,
+}
+
 #[derive(Default)]
 pub(super) struct Synced {
     // std mutex: never held across an await
@@ -52,7 +60,7 @@ struct State {
     /// A task sends.
     is_served: bool,
     /// While nobody sends.
-    idle: Option<(MultiplexedConnection, Instant)>,
+    idle: Option<Idle>,
     is_closed: bool,
 }
 
@@ -100,7 +108,7 @@ impl Synced {
 
 /// A connection beside the shared one.
 pub(super) async fn dial(link: &Link) -> RedisResult<MultiplexedConnection> {
-    open(link.address(), None::<mpsc::UnboundedSender<PushInfo>>).await
+    open(&link.server(), None::<mpsc::UnboundedSender<PushInfo>>).await
 }
 
 /// The task that sends.
@@ -143,7 +151,7 @@ impl Server {
     }
 
     /// What goes out next. None: nothing is left, and this task is at its end.
-    fn next(&self, line: &mut Option<(MultiplexedConnection, Instant)>) -> Option<Vec<Job>> {
+    fn next(&self, line: &mut Option<Idle>) -> Option<Vec<Job>> {
         let mut state = self.synced.state();
         state.waiting.retain(|job| !job.reply.is_closed());
         let many = state.waiting.len().min(MOST);
@@ -156,14 +164,10 @@ impl Server {
     }
 
     /// Sends these, and waits for the disk. An error: nobody knows what became of them.
-    async fn flush(
-        &self,
-        kept: &mut Option<(MultiplexedConnection, Instant)>,
-        commands: Vec<Cmd>,
-    ) -> Result<Vec<Answer>, StoreError> {
+    async fn flush(&self, kept: &mut Option<Idle>, commands: Vec<Cmd>) -> Result<Vec<Answer>, StoreError> {
         let link = &self.link;
         // As over the shared connection: nothing is sent while the server is away, or invalidations wait.
-        link.connection().await?;
+        let (_, main) = link.connection().await?;
         let given_up = |error| {
             let (error, reaction) = fault::read(&error);
             if reaction == Reaction::Shout {
@@ -171,11 +175,11 @@ impl Server {
             }
             error
         };
-        let usable = match kept.take() {
-            Some((mut connection, used)) if used.elapsed() > IDLE => {
+        let usable = match kept.take().filter(|idle| idle.main == main) {
+            Some(Idle { mut connection, used, .. }) if used.elapsed() > IDLE => {
                 query(&mut connection, &cmd("PING"), SETUP).await.is_ok().then_some(connection)
             }
-            other => other.map(|(connection, _)| connection),
+            other => other.map(|idle| idle.connection),
         };
         let mut connection = match usable {
             Some(connection) => connection,
@@ -208,7 +212,7 @@ impl Server {
             })
         });
         let answers = answers.collect();
-        *kept = is_good.then(|| (connection, Instant::now()));
+        *kept = is_good.then(|| Idle { connection, used: Instant::now(), main });
         Ok(answers)
     }
 }

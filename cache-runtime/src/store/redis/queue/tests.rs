@@ -8,6 +8,7 @@ mod synced;
 
 use super::*;
 use crate::recovery::Kept;
+use crate::settings::TlsFiles;
 use crate::store::Store;
 use crate::store::queue::NewEntry;
 use crate::store::queue::conformance::{
@@ -30,7 +31,7 @@ fn store_that_keeps(url: &str, kept: Kept) -> RedisStore {
         delta: Duration::from_secs(60),
         part: Part::Whole,
     };
-    RedisStore::new(Address::parse(url).unwrap(), options, Arc::new(kept))
+    RedisStore::new(Address::parse(url, &TlsFiles::default()).unwrap(), options, Arc::new(kept))
 }
 
 fn key(what: &str) -> String {

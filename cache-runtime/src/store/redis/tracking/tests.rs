@@ -9,6 +9,7 @@ use std::time::Instant;
 use super::*;
 use crate::error::StoreError;
 use crate::recovery::Kept;
+use crate::settings::TlsFiles;
 use crate::store::redis::support::server::{Kind, Server};
 use crate::store::redis::support::{log, proxy};
 use crate::store::redis::{Address, Part, RedisStore};
@@ -116,7 +117,11 @@ impl World {
 
     fn with(url: &str, delta: Duration) -> Self {
         let (kept, book) = (Arc::new(Kept::new(100, "*".to_owned())), Arc::<Book>::default());
-        let store = RedisStore::new(Address::parse(url).unwrap(), options(delta), Arc::clone(&kept));
+        let store = RedisStore::new(
+            Address::parse(url, &TlsFiles::default()).unwrap(),
+            options(delta),
+            Arc::clone(&kept),
+        );
         store.track(Arc::<Book>::clone(&book));
         Self { store, book, kept }
     }

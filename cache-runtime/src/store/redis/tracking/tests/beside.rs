@@ -73,7 +73,7 @@ async fn a_reply_over_a_connection_that_has_ended_is_not_kept() {
 #[tokio::test]
 async fn one_beside_an_earlier_main_connection_is_never_read() {
     let server = Server::redis().start();
-    let address = Address::parse(&server.url()).unwrap();
+    let address = Address::parse(&server.url(), &TlsFiles::default()).unwrap();
     let push = |_: redis::PushInfo| Ok::<(), ()>(());
     let connection = crate::store::redis::supervisor::open(&address, Some(push)).await.unwrap();
     let (tracking, book) = (Tracking::new(options(PATIENT)), Arc::<Book>::default());
