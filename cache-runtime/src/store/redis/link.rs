@@ -24,7 +24,7 @@ use tracing::{error, warn};
 
 pub(super) use self::place::Place;
 use super::fault::{self, Reaction, Redirect};
-use super::scan::unlink_matching;
+use super::scan::{Unlinked, unlink_matching};
 use super::tracking::Tracking;
 use crate::clock;
 use crate::error::StoreError;
@@ -272,7 +272,7 @@ impl Link {
         self: &Arc<Self>,
         glob: &str,
         reach: Reach,
-    ) -> Result<u64, StoreError> {
+    ) -> Result<Unlinked, StoreError> {
         let (mut connection, epoch) = self.connection().await?;
         let removed =
             unlink_matching(&mut connection, glob, reach, self.options.budget, self.options.part).await;

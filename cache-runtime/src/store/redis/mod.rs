@@ -370,7 +370,7 @@ impl Store for RedisStore {
     }
 
     fn remove_matching<'a>(&'a self, glob: &'a str, reach: Reach) -> Reply<'a, u64> {
-        Box::pin(async move { self.link.remove_matching(glob, reach).await })
+        Box::pin(async move { Ok(self.link.remove_matching(glob, reach).await?.removed) })
     }
 
     fn get_each<'a>(&'a self, keys: &'a [String]) -> Each<'a, Option<Bytes>> {

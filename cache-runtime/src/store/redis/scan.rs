@@ -10,15 +10,24 @@ use super::{STEP, count_of};
 use crate::store::Reach;
 use crate::store::queue::is_queue_key;
 
-/// Scans and unlinks over one connection; how many keys there were.
+/// What going through all keys of a server brought.
+#[derive(Debug, Default)]
+pub(super) struct Unlinked {
+    pub(super) removed: u64,
+    /// Keys that it has and may not remove: those of a slot that it is being given, and of those that were its own
+    /// when it was a primary. Whoever asked removes them where they are.
+    pub(super) elsewhere: Vec<Vec<u8>>,
+}
+
+/// Scans and unlinks over one connection.
 pub(super) async fn unlink_matching(
     connection: &mut MultiplexedConnection,
     glob: &str,
     reach: Reach,
     patience: Duration,
     part: Part,
-) -> RedisResult<u64> {
-    let (mut removed, mut cursor) = (0, b"0".to_vec());
+) -> RedisResult<Unlinked> {
+    let (mut done, mut cursor) = (Unlinked::default(), b"0".to_vec());
     loop {
         let mut scan = cmd("SCAN");
         scan.arg(&cursor[..]).arg("MATCH").arg(glob).arg("COUNT").arg(STEP);
@@ -29,40 +38,43 @@ pub(super) async fn unlink_matching(
             |key: &Vec<u8>| (reach == Reach::Any || reach.fits(glob.as_bytes(), key)) && !is_queue_key(key);
         let keys: Vec<_> = keys.into_iter().filter(fits).collect();
         for keys in keys.chunks(STEP) {
-            removed += unlink(connection, keys, patience, part).await?;
+            unlink(connection, keys, patience, part, &mut done).await?;
         }
         if next == b"0" {
-            return Ok(removed);
+            return Ok(done);
         }
         cursor = next;
     }
 }
 
-/// Removes keys that this server had a moment ago. Those of a cluster are of many slots, and some have moved
-/// since: whoever asked looks where they are now.
+/// Removes keys that this server had a moment ago. Those of a cluster are of many slots.
 async fn unlink(
     connection: &mut MultiplexedConnection,
     keys: &[Vec<u8>],
     patience: Duration,
     part: Part,
-) -> RedisResult<u64> {
+    done: &mut Unlinked,
+) -> RedisResult<()> {
     if part == Part::Whole {
         let reply = query(connection, cmd("UNLINK").arg(keys), patience).await?;
-        return count_of(&reply).ok_or_else(out_of_step);
+        done.removed += count_of(&reply).ok_or_else(out_of_step)?;
+        return Ok(());
     }
     let mut all = Pipeline::with_capacity(keys.len());
     for key in keys {
         all.cmd("UNLINK").arg(key);
     }
-    let mut removed = 0;
-    for reply in within(patience, connection.send_packed_commands(&all, 0, all.len())).await? {
+    let replies = within(patience, connection.send_packed_commands(&all, 0, all.len())).await?;
+    for (reply, key) in replies.into_iter().zip(keys) {
         match reply.extract_error() {
-            Ok(reply) => removed += count_of(&reply).ok_or_else(out_of_step)?,
-            Err(error) if matches!(error.code(), Some("MOVED" | "ASK")) => {}
+            Ok(reply) => done.removed += count_of(&reply).ok_or_else(out_of_step)?,
+            Err(error) if matches!(error.code(), Some("MOVED" | "ASK" | "CLUSTERDOWN" | "TRYAGAIN")) => {
+                done.elsewhere.push(key.clone());
+            }
             Err(error) => return Err(error),
         }
     }
-    Ok(removed)
+    Ok(())
 }
 
 /// One command, for which the server has so much time.

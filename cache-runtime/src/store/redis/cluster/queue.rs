@@ -3,7 +3,8 @@
 //! All keys of a queue are in one slot, so its scripts are steps as on any server. Entries are in slots of their
 //! own. So an append removes them, before it is sent and after the reply, in the place of storing them: whoever
 //! would load one asks the queue, which has the copy. They are removed once more when they aren't pending any
-//! more. What can't be removed is kept, until it is nobody reads it.
+//! more. While one can't be removed nothing is appended, for others would go on reading it. What can't be removed
+//! afterwards is kept.
 
 use std::fmt;
 use std::sync::Arc;
@@ -11,11 +12,12 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::future::join_all;
+use tokio::time::timeout;
 
 use super::fleet::Fleet;
 use super::route::route;
 use super::slot::slot_of;
-use crate::error::CacheError;
+use crate::error::{CacheError, StoreError};
 use crate::recovery::Target;
 use crate::store::Reply;
 use crate::store::queue::{
@@ -38,12 +40,18 @@ impl ClusterQueue {
         Self { base: base.to_owned(), fleet }
     }
 
+    /// Removes an entry.
+    async fn drop_entry(&self, key: &str) -> Result<(), StoreError> {
+        let removed = async { route!(&self.fleet, key, |store| store.drop_entry(key)) };
+        timeout(self.fleet.options.budget, removed)
+            .await
+            .unwrap_or_else(|_| Err(StoreError::Timeout("no answer within the budget".to_owned())))
+    }
+
     /// Removes these entries; what can't be removed now is kept.
     async fn drop_entries(&self, keys: impl Iterator<Item = &str>) {
         let each = keys.map(|key| async move {
-            let removed = async { route!(&self.fleet, key, |store| store.drop_entry(key)) };
-            let removed = tokio::time::timeout(self.fleet.options.budget, removed).await;
-            if !matches!(removed, Ok(Ok(()))) {
+            if self.drop_entry(key).await.is_err() {
                 self.fleet.kept.keep(Target::Key(key.to_owned()), None);
                 self.fleet.call();
             }
@@ -80,7 +88,7 @@ impl Queue for ClusterQueue {
         Box::pin(async move {
             let keys = || write.entries.iter().map(|entry| entry.key.as_str());
             // Before: a load that began before the append finds its lease gone, and isn't stored.
-            self.drop_entries(keys()).await;
+            join_all(keys().map(|key| self.drop_entry(key))).await.into_iter().collect::<Result<(), _>>()?;
             let appended = route!(&self.fleet, &self.base, |store| async {
                 store.own_queue(&self.base).append(write, limits).await
             });

@@ -3,6 +3,7 @@
 //! It lives on the runtime of whoever asked first. When that runtime ends, or is no longer polled, the next
 //! caller who misses it puts another in its place; the old one, should it wake, sees that it is out of office.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,7 +14,7 @@ use tracing::{error, warn};
 
 use super::fleet::Fleet;
 use super::route::route;
-use super::slot::{Range, SLOTS, ranges};
+use super::slot::{Range, SLOTS, ranges, slot_of};
 use crate::error::StoreError;
 use crate::recovery::Target;
 use crate::store::redis::address::Address;
@@ -48,6 +49,11 @@ fn state(info: &Value) -> Option<(bool, u64)> {
     };
     let field = |name: &str| text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
     Some((field("cluster_state")? == "ok", field("cluster_current_epoch")?.trim().parse().ok()?))
+}
+
+/// Whether a key may be one of tags; that it looks like one does no harm.
+fn is_of_tags(key: &str) -> bool {
+    key.contains("@tag") || key.contains("@fn:")
 }
 
 pub(super) struct Steward {
@@ -154,16 +160,35 @@ impl Steward {
         Ok(View { ranges, host, rank: (is_well, covered, epoch) })
     }
 
-    /// Whether all that was kept has been carried out.
+    /// Whether all that was kept has been carried out. What a node that is away has to do keeps no other waiting.
     async fn carry_out(&self) -> bool {
         let fleet = &self.fleet;
+        let (mut away, mut epoch_waits) = (BTreeSet::new(), false);
         for (target, number) in fleet.kept.all() {
             fleet.beat();
-            if let Err(problem) = self.carry(&target).await {
-                warn!(target: "cache_aside", %problem, "kept invalidations can't be carried out yet");
-                return false;
+            let node = match &target {
+                Target::Epoch(key) | Target::Key(key) | Target::Fenced(key, _) => {
+                    // No tag goes before the epoch does.
+                    if epoch_waits && is_of_tags(key) {
+                        continue;
+                    }
+                    fleet.owner(slot_of(key.as_bytes())).await.ok().map(|node| node.number)
+                }
+                // They take all.
+                Target::Glob(_) | Target::Made(_) if !away.is_empty() => continue,
+                Target::Glob(_) | Target::Made(_) => None,
+            };
+            if node.is_some() && away.contains(&node) {
+                continue;
             }
-            fleet.kept.done(&target, number);
+            match self.carry(&target).await {
+                Ok(()) => fleet.kept.done(&target, number),
+                Err(problem) => {
+                    warn!(target: "cache_aside", %problem, "kept invalidations can't be carried out yet");
+                    away.insert(node);
+                    epoch_waits |= matches!(target, Target::Epoch(_));
+                }
+            }
         }
         fleet.kept.is_empty()
     }

@@ -7,7 +7,8 @@ use super::*;
 use crate::record::{Kind as RecordKind, fresh};
 use crate::recovery::Target;
 use crate::settings::TlsFiles;
-use crate::store::queue::conformance::{BASE, Bench, entry, queue_conformance};
+use crate::store::queue::NewWrite;
+use crate::store::queue::conformance::{BASE, Bench, LIMITS, entry, queue_conformance};
 use crate::store::redis::support::cluster::Cluster;
 use crate::store::redis::support::process::Kind;
 use crate::store::redis::{Deployment, Part, RedisStore};
@@ -97,10 +98,28 @@ mod queues {
         bench.append("k", "2", &[entry("e", "2", "c1")]).await;
         bench.set("e", "2").await;
         let write = bench.read_one("w", term).await;
-        let limits = crate::store::queue::conformance::LIMITS;
-        bench.queue.bury("w", term, &write, "it failed", limits).await.unwrap();
+        bench.queue.bury("w", term, &write, "it failed", LIMITS).await.unwrap();
         assert_eq!((bench.get("e").await, bench.pending("e").await), (None, None));
         assert!(store.queue(BASE).letters(1).await.unwrap()[0].cause.contains("failed"));
+    }
+
+    #[tokio::test]
+    async fn nothing_is_appended_while_an_old_entry_of_it_can_be_read() {
+        let (store, cluster) = make().await;
+        let bench = Bench::new(&store);
+        let of_queue = cluster.primary_of(BASE).port();
+        let key = keys("e").into_iter().find(|key| cluster.primary_of(key).port() != of_queue).unwrap();
+        bench.set(&key, "old").await;
+        cluster.primary_of(&key).kill();
+        let write = NewWrite {
+            kind: "save",
+            order_key: "k",
+            payload: b"1",
+            entries: &[entry(&key, "1", "c1")],
+            synced: false,
+        };
+        bench.queue.append(&write, LIMITS).await.unwrap_err();
+        assert_eq!(cluster.command(BASE, &["KEYS", "*"]), "", "nothing was taken");
     }
 }
 
@@ -206,6 +225,58 @@ async fn a_glob_finds_keys_that_move_meanwhile() {
     }
 }
 
+#[tokio::test]
+async fn a_glob_removes_what_has_arrived_of_a_slot_that_is_on_its_way() {
+    let cluster = Cluster::of(Kind::Redis, 2, 0);
+    let store = store(&cluster);
+    let pairs = (0..10).map(|n| (format!("{{moves}}:{n}"), Bytes::from("1"))).collect();
+    store.set_many(pairs, None).await.unwrap();
+    let from = cluster.primary_of("{moves}").port();
+    let to = cluster.primaries().find(|node| node.port() != from).unwrap();
+    let moving = cluster.migrate(cluster.slot_of("{moves}"), to);
+    assert_eq!(moving.keys(5), 5);
+    assert_eq!(store.remove_matching("{moves}:*", Reach::Any).await.unwrap(), 10);
+    for node in &cluster.nodes {
+        assert_eq!(node.command(&["CLUSTER", "COUNTKEYSINSLOT", &moving_slot(&cluster)]), "0");
+    }
+    moving.finish();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_glob_goes_on_at_the_replica_that_took_over_meanwhile() {
+    let cluster = Arc::new(Cluster::of(Kind::Redis, 3, 1));
+    let (primary, replica) = (cluster.nodes[0].port(), cluster.nodes[3].port());
+    let store = Arc::new(store(&cluster));
+    let asked: Vec<String> =
+        keys("asked").into_iter().filter(|key| cluster.primary_of(key).port() == primary).collect();
+    for (_, new) in [(primary, replica), (replica, primary)] {
+        let pairs = (0..30_000).map(|n| (format!("many:{n}"), Bytes::from("1"))).collect();
+        store.set_many(pairs, None).await.unwrap();
+        let (cluster_too, store_too) = (Arc::clone(&cluster), Arc::clone(&store));
+        let removing =
+            tokio::spawn(async move { store_too.remove_matching("many:*", Reach::Any).await.unwrap() });
+        let failing_over = tokio::task::spawn_blocking(move || {
+            let new = cluster_too.nodes.iter().find(|node| node.port() == new).unwrap();
+            assert_eq!(new.command(&["CLUSTER", "FAILOVER"]), "OK");
+            while !new.command(&["ROLE"]).starts_with("master") {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+        });
+        // Others ask meanwhile, and learn where the slots are.
+        while !(removing.is_finished() && failing_over.is_finished()) {
+            for key in &asked {
+                let _ = store.get(key).await;
+            }
+        }
+        removing.await.unwrap();
+        failing_over.await.unwrap();
+        cluster.settle();
+        for node in cluster.primaries() {
+            assert_eq!(node.command(&["DBSIZE"]), "0");
+        }
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_waits_is_not_answered_and_all_else_is() {
     let cluster = Cluster::with(Kind::Redis, 2, 0, |node| {
@@ -231,6 +302,33 @@ async fn what_waits_is_not_answered_and_all_else_is() {
     frozen.thaw();
     eventually("it is carried out", || kept.is_empty()).await;
     assert_eq!(store.get(away).await.unwrap(), None);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_waits_for_a_node_keeps_nothing_else_waiting() {
+    let cluster = Cluster::with(Kind::Redis, 2, 0, |node| {
+        node.config("cluster-require-full-coverage", "no").config("cluster-node-timeout", "60000")
+    });
+    let kept = Arc::new(Kept::new(100, "*".to_owned()));
+    let store = store_that_keeps(&cluster, Arc::clone(&kept));
+    let frozen = &cluster.nodes[0];
+    let (away, here): (Vec<String>, Vec<String>) =
+        keys("kept").into_iter().partition(|key| cluster.primary_of(key).port() == frozen.port());
+    // Its turn comes first.
+    let here = here.into_iter().max().unwrap();
+    let away = away.into_iter().min().unwrap();
+    assert!(away < here);
+    store.set(&here, Bytes::from("old"), None).await.unwrap();
+    frozen.freeze();
+    for key in [&away, &here] {
+        kept.keep(Target::Key(key.clone()), None);
+    }
+    store.invalidation_waits();
+    eventually("what can be carried out is", || !kept.covers(&here)).await;
+    assert_eq!(store.get(&here).await.unwrap(), None);
+    assert!(kept.covers(&away));
+    frozen.thaw();
+    eventually("all is carried out", || kept.is_empty()).await;
 }
 
 #[tokio::test]
