@@ -195,7 +195,7 @@ impl Fleet {
         let map = Arc::new(map);
         state.map = Arc::clone(&map);
         let owners: BTreeSet<usize> = map.primaries().iter().map(|(node, _)| node.number).collect();
-        let (stay, gone) = std::mem::take(&mut state.nodes)
+        let (stay, gone): (Vec<_>, Vec<_>) = std::mem::take(&mut state.nodes)
             .into_iter()
             .partition(|node: &Arc<Node>| owners.contains(&node.number) || node.is_importing());
         state.nodes = stay;
@@ -203,8 +203,9 @@ impl Fleet {
         self.choir.moved(&map, &slots);
         drop(state);
         // Under no lock: they tell the choir.
-        let gone: Vec<Arc<Node>> = gone;
-        gone.iter().for_each(|node| node.close());
+        for node in gone {
+            node.close();
+        }
         self.changed.notify_waiters();
     }
 
@@ -294,7 +295,9 @@ impl Fleet {
             state.map = Arc::new(SlotMap::empty());
             std::mem::take(&mut state.nodes)
         };
-        gone.iter().for_each(|node| node.close());
+        for node in gone {
+            node.close();
+        }
         self.attention.notify_one();
         self.changed.notify_waiters();
     }

@@ -96,10 +96,8 @@ impl<'a> Route<'a> {
         if self.redirects > 2 {
             tokio::time::sleep(PAUSE).await;
         }
-        let host = match (redirect.host.as_str(), node.address.node()) {
-            ("", Some((host, _))) => host,
-            (host, _) => host,
-        };
+        let own = node.address.node().map_or("", |(host, _)| host);
+        let host = if redirect.host.is_empty() { own } else { &redirect.host };
         let next = if redirect.ask {
             fleet.node_at(host, redirect.port)
         } else {

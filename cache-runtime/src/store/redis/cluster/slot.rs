@@ -30,7 +30,7 @@ fn tag_of(key: &[u8]) -> &[u8] {
 
 /// A key of this slot, which nobody else uses.
 pub(in crate::store::redis) fn key_in(slot: u16) -> String {
-    (0_u64..)
+    (0..u64::MAX)
         .map(|number| format!("@probe:{{{number}}}"))
         .find(|key| slot_of(key.as_bytes()) == slot)
         .expect("there are keys of every slot")

@@ -97,10 +97,9 @@ impl Steward {
                     return fleet.close();
                 }
                 pause = first;
-                if since < SHORTEST {
-                    tokio::time::sleep(SHORTEST - since).await;
-                } else {
-                    let _ = timeout(BEAT, fleet.attention.notified()).await;
+                match SHORTEST.checked_sub(since) {
+                    Some(rest) => tokio::time::sleep(rest).await,
+                    None => drop(timeout(BEAT, fleet.attention.notified()).await),
                 }
             } else {
                 fleet.beat();
