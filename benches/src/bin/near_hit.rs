@@ -335,7 +335,12 @@ fn main() {
     // The embedded store: what is behind a near hit makes no difference to it.
     runtime().block_on(cache_aside::init(Settings::from_vars([("", ""); 0]).unwrap())).unwrap();
     let loads = loads();
-    let mut report = Report::new("A near hit: the whole call").peers(&["cached", "cachelito-async", "moka", "quick_cache"]);
+    let mut report = Report::new("A near hit: the whole call").peers(&[
+        "cached",
+        "cachelito-async",
+        "moka",
+        "quick_cache",
+    ]);
     for (title, candidates) in by_id().into_iter().chain(by_name()) {
         let all: Vec<usize> = (0..KEYS).collect();
         for candidate in &candidates {
