@@ -23,7 +23,7 @@ impl Machine {
     pub fn this() -> Self {
         let wanted = RefreshKind::nothing().with_cpu(CpuRefreshKind::nothing());
         let system = System::new_with_specifics(wanted).expect("the system says what it is");
-        let os = [System::name(), System::kernel_version()];
+        let os = [System::name(), System::os_version()];
         Self {
             cpu: system.cpus().first().map(|cpu| cpu.brand().trim().to_owned()).unwrap_or_default(),
             cores: system.cpus().len(),
