@@ -18,6 +18,7 @@ mod codec;
 mod commands;
 mod deferred;
 mod engine;
+mod entry;
 mod error;
 mod events;
 mod fallback;

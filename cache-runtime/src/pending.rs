@@ -53,7 +53,8 @@ use bytes::Bytes;
 use tracing::debug;
 
 use crate::commands::Commands;
-use crate::lead::{Entry, Lead};
+use crate::entry::Entry;
+use crate::lead::Lead;
 use crate::policy::Named;
 use crate::record;
 use crate::sight::Hit;

@@ -9,7 +9,7 @@ use redis::{Pipeline, Value};
 use super::fault::{is_unknown_script, redirect};
 use super::link::Link;
 use super::script::{KEEP, STAMP, SWAP};
-use super::{bytes_of, count_of, life_of, millis, set};
+use super::wire::{bytes_of, count_of, life_of, millis, set};
 use crate::error::StoreError;
 use crate::store::joint::{Done, How, Joint, OnEntry, OnTag, Seen, Sighted, is_fence, version_of};
 

@@ -40,9 +40,10 @@ use self::keys::{Keys, MOST_SHARDS};
 pub(super) use self::scripts::DROP;
 use self::scripts::{AGAIN, FIGURES, LEAVE, READ, RECOVER, REPLAY, TEND};
 use self::synced::Synced;
+use super::fault;
 use super::link::{Link, Part};
 use super::script::Script;
-use super::{bytes_of, count_of, fault, millis};
+use super::wire::{bytes_of, count_of, millis};
 use crate::error::{CacheError, StoreError};
 use crate::store::Reply;
 use crate::store::queue::{

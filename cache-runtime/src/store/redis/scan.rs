@@ -5,8 +5,9 @@ use std::time::Duration;
 use redis::aio::MultiplexedConnection;
 use redis::{Cmd, Pipeline, RedisResult, Value, cmd};
 
+use super::STEP;
 use super::link::Part;
-use super::{STEP, count_of};
+use super::wire::count_of;
 use crate::store::Reach;
 use crate::store::queue::is_queue_key;
 

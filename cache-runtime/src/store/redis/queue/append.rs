@@ -7,7 +7,8 @@ use super::scripts::APPEND;
 use super::{RedisQueue, TRIES, replies};
 use crate::error::StoreError;
 use crate::store::queue::{Appended, Limits, NewEntry, NewWrite, shard_of};
-use crate::store::redis::{fault, millis};
+use crate::store::redis::fault;
+use crate::store::redis::wire::millis;
 
 /// The script asks for all streams.
 const NEEDS_ALL: i64 = -2;
