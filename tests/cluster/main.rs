@@ -21,6 +21,7 @@ mod history;
 mod members;
 #[path = "../freshness/ours.rs"]
 mod ours;
+mod reshard;
 mod scene;
 mod stampede;
 #[path = "../support/mod.rs"]

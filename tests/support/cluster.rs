@@ -74,10 +74,19 @@ impl Cluster {
 
     /// What a client is given: the first two nodes.
     pub fn url(&self) -> String {
-        let mut url = "redis+cluster://".to_owned();
+        self.url_of("redis+cluster", "127.0.0.1")
+    }
+
+    /// The same, for nodes that speak TLS, by this name of all of them.
+    pub fn tls_url(&self, host: &str) -> String {
+        self.url_of("rediss+cluster", host)
+    }
+
+    fn url_of(&self, scheme: &str, host: &str) -> String {
+        let mut url = format!("{scheme}://");
         for (number, node) in self.nodes.iter().take(2).enumerate() {
             let comma = if number == 0 { "" } else { "," };
-            write!(url, "{comma}127.0.0.1:{}", node.port()).expect("a String takes all");
+            write!(url, "{comma}{host}:{}", node.port()).expect("a String takes all");
         }
         url
     }

@@ -1,6 +1,7 @@
 //! What every store does alike. Each check is given a cache over an empty store.
 
 use std::collections::BTreeMap;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -330,12 +331,18 @@ pub async fn an_error_releases_the_lease(cache: Cache) -> Checked {
     .await
 }
 
+/// A check that is run by whoever has a cache for it.
+pub type Check = fn(Cache) -> Pin<Box<dyn Future<Output = Checked> + Send>>;
+
 /// Every check by name, each as a test of its own: `conformance!(make_cache)` where `make_cache` is
-/// a function that gives a cache and whatever must live as long.
+/// a function that gives a cache and whatever must live as long. Or as many checks as there are, for who runs
+/// them: `conformance!(@into all)` puts names and [`Check`]s into a `Vec`.
 #[macro_export]
 macro_rules! conformance {
-    ($make:path) => {
-        $crate::conformance! { $make, conformance:
+    ($make:path) => { $crate::conformance! { @all tests $make } };
+    (@into $all:ident) => { $crate::conformance! { @all cases $all } };
+    (@all $how:ident $with:tt) => {
+        $crate::conformance! { @$how $with, conformance:
             values_come_back what_does_not_decode_is_a_miss_and_stays keys_are_deleted_once lives_end
             lives_are_changed integers_count a_window_keeps_its_end increments_are_atomic
             globs_are_those_of_redis many_at_once get_or_set_loads_once errors_are_not_stored
@@ -343,27 +350,33 @@ macro_rules! conformance {
             records_are_filled_refreshed_put_and_cleared an_error_releases_the_lease
             a_refresh_answers_meanwhile_and_gives_way_to_an_invalidation
         }
-        $crate::conformance! { $make, fences:
+        $crate::conformance! { @$how $with, fences:
             a_fenced_key_is_loaded_and_not_stored a_fence_stands_until_its_last_writer_is_done
             a_fence_ends_with_its_own_time whatever_stands_there_a_fence_takes_its_place
         }
-        $crate::conformance! { $make, rate_limit:
+        $crate::conformance! { @$how $with, rate_limit:
             calls_are_counted_until_the_limit after_the_time_that_is_told_a_call_is_allowed
             what_is_limited_is_not_counted limits_are_told_apart_by_name_or_by_size any_id_will_do
             odd_limits_are_no_surprise a_limit_may_change_while_calls_count callers_at_once_get_no_more
             what_is_not_ours_is_an_error_and_stays
         }
-        $crate::conformance! { $make, session:
+        $crate::conformance! { @$how $with, session:
             a_session_is_kept_until_it_is_destroyed another_id_ends_the_one_before users_have_their_own_sessions
             stores_of_other_names_know_nothing_of_them sessions_end a_user_has_a_hundred_at_most
             any_user_and_any_data_will_do what_does_not_decode_counts_as_dead ids_that_nobody_was_given_are_dead
         }
     };
-    ($make:path, $room:ident: $($check:ident)*) => { $(
+    (@tests $make:path, $room:ident: $($check:ident)*) => { $(
         #[tokio::test]
         async fn $check() {
             let (cache, _kept) = $make();
             $crate::support::$room::$check(cache).await.unwrap();
         }
     )* };
+    (@cases $all:ident, $room:ident: $($check:ident)*) => {
+        $all.extend([$((
+            stringify!($check),
+            (|cache| Box::pin($crate::support::$room::$check(cache))) as $crate::support::conformance::Check,
+        )),*]);
+    };
 }

@@ -2,6 +2,8 @@
 
 use std::io::{self, Read, Write};
 use std::net::TcpStream;
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use super::resp;
@@ -12,16 +14,47 @@ pub(super) const PATIENCE: Duration = Duration::from_secs(10);
 /// default user, doesn't lock the bench out.
 pub(super) const BENCH: &str = "bench";
 
+/// Where the bench finds a server.
+#[derive(Debug, Clone)]
+pub(super) enum Door {
+    Port(u16),
+    /// A server that speaks TLS only has this beside, which no client of a test is told of.
+    Socket(PathBuf),
+}
+
+trait Stream: Read + Write + Send {}
+impl<T: Read + Write + Send> Stream for T {}
+
 /// A blocking connection of the bench's own user.
-#[derive(Debug)]
-pub(super) struct Link(TcpStream);
+pub(super) struct Link(Box<dyn Stream>);
+
+impl std::fmt::Debug for Link {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Link").finish_non_exhaustive()
+    }
+}
+
+impl Door {
+    fn open(&self) -> io::Result<Box<dyn Stream>> {
+        Ok(match self {
+            Self::Port(port) => {
+                let stream = TcpStream::connect(("127.0.0.1", *port))?;
+                stream.set_read_timeout(Some(PATIENCE))?;
+                stream.set_nodelay(true)?;
+                Box::new(stream)
+            }
+            Self::Socket(path) => {
+                let stream = UnixStream::connect(path)?;
+                stream.set_read_timeout(Some(PATIENCE))?;
+                Box::new(stream)
+            }
+        })
+    }
+}
 
 impl Link {
-    pub(super) fn open(port: u16) -> io::Result<Self> {
-        let stream = TcpStream::connect(("127.0.0.1", port))?;
-        stream.set_read_timeout(Some(PATIENCE))?;
-        stream.set_nodelay(true)?;
-        let mut link = Self(stream);
+    pub(super) fn open(door: &Door) -> io::Result<Self> {
+        let mut link = Self(door.open()?);
         match link.ask(&["AUTH", BENCH, BENCH])? {
             answer if answer == "OK" => Ok(link),
             refused => Err(io::Error::other(refused)),

@@ -16,10 +16,10 @@ use std::sync::{Mutex, PoisonError};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use super::link::{BENCH, Link};
+use super::link::{BENCH, Door, Link};
 use super::net;
 use super::process::Process;
-use super::server::{Kind, Server};
+use super::server::{Builder, Kind, Server};
 
 /// What the sentinels call the primary.
 pub const NAME: &str = "cache";
@@ -32,17 +32,18 @@ const PATIENCE: Duration = Duration::from_secs(20);
 #[derive(Debug)]
 pub struct Sentinel {
     port: u16,
+    door: Door,
     dir: PathBuf,
     process: Mutex<Option<Process>>,
 }
 
 impl Sentinel {
-    /// One that is told this.
+    /// One that is told this. `tls`: it speaks nothing else.
     ///
     /// # Panics
     ///
     /// If it doesn't answer in time.
-    pub fn start(kind: Kind, config: &str) -> Self {
+    pub fn start(kind: Kind, config: &str, tls: bool) -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let name = format!("cache-aside-sentinel-{}-{}", std::process::id(), COUNT.fetch_add(1, Relaxed));
         let dir = std::env::temp_dir().join(name);
@@ -51,20 +52,27 @@ impl Sentinel {
         let port = net::listen().local_addr().expect("it is bound").port();
         let path = dir.join("sentinel.conf");
         let (shown, log) = (dir.display(), dir.join("sentinel.log"));
+        let socket = dir.join("s");
+        let (listens, door) = if tls {
+            let lines = format!("port 0\ntls-port {port}\nunixsocket \"{}\"", socket.display());
+            (lines, Door::Socket(socket))
+        } else {
+            (format!("port {port}"), Door::Port(port))
+        };
         let config = format!(
-            "port {port}\nbind 127.0.0.1\ndir \"{shown}\"\nlogfile \"{}\"\n\
+            "{listens}\nbind 127.0.0.1\ndir \"{shown}\"\nlogfile \"{}\"\n\
              user {BENCH} on >{BENCH} ~* &* +@all\n{config}",
             log.display()
         );
         fs::write(&path, config).expect("the temporary directory takes files");
         let process = Process::start(&kind.program(), &path, &["--sentinel"]);
         let begun = Instant::now();
-        while Link::open(port).and_then(|mut link| link.ask(&["PING"])).is_err() {
+        while Link::open(&door).and_then(|mut link| link.ask(&["PING"])).is_err() {
             let said = || fs::read_to_string(&log).unwrap_or_default();
             assert!(begun.elapsed() < PATIENCE, "no sentinel answers at {port}:\n{}", said());
             sleep(Duration::from_millis(5));
         }
-        Self { port, dir, process: Mutex::new(Some(process)) }
+        Self { port, door, dir, process: Mutex::new(Some(process)) }
     }
 
     pub fn port(&self) -> u16 {
@@ -94,8 +102,13 @@ impl Sentinel {
     /// Sends one command as an administrator.
     #[track_caller]
     pub fn command(&self, words: &[&str]) -> String {
-        let reply = Link::open(self.port).and_then(|mut link| link.ask(words));
+        let reply = Link::open(&self.door).and_then(|mut link| link.ask(words));
         reply.unwrap_or_else(|error| panic!("no answer to {words:?}: {error}"))
+    }
+
+    /// What it wrote into its log.
+    pub fn log(&self) -> String {
+        fs::read_to_string(self.dir.join("sentinel.log")).unwrap_or_default()
     }
 
     /// The place that it names, as lines.
@@ -115,6 +128,8 @@ impl Drop for Sentinel {
 pub struct Trio {
     servers: [Server; 2],
     pub sentinels: Vec<Sentinel>,
+    /// The name of all of them, if they speak TLS.
+    tls: Option<&'static str>,
     /// As it stands in the URL.
     login: String,
     /// What the sentinels themselves want.
@@ -142,25 +157,44 @@ impl Trio {
         let auth = password.map_or_else(String::new, |word| format!("sentinel auth-pass {NAME} {word}\n"));
         let own = sentinel_password
             .map_or_else(String::new, |word| format!("requirepass {word}\nsentinel sentinel-pass {word}\n"));
-        let config = format!(
-            "sentinel monitor {NAME} 127.0.0.1 {} 2\n\
-             sentinel down-after-milliseconds {NAME} {DOWN_AFTER}\n\
-             sentinel failover-timeout {NAME} 3000\n{auth}{own}",
-            primary.port()
-        );
-        let sentinels: Vec<_> = (0..3).map(|_| Sentinel::start(kind, &config)).collect();
+        let trio = Self::watched([primary, replica], None, "", &format!("{auth}{own}"));
         let login = password.map_or_else(String::new, |word| format!(":{word}@"));
         let words = sentinel_password.map_or_else(String::new, |word| format!("?sentinel_password={word}"));
-        let trio = Self { servers: [primary, replica], sentinels, login, words };
+        Self { login, words, ..trio }
+    }
+
+    /// All of it speaks TLS only, and is known by this name. `like` makes servers so; sentinels begin with `config`.
+    pub fn tls(kind: Kind, host: &'static str, config: &str, like: impl Fn(Builder) -> Builder) -> Self {
+        let node = || like(Server::of(kind)).config("replica-announce-ip", host);
+        let primary = node().start();
+        let replica = node().replica_of(&primary).start();
+        Self::watched([primary, replica], Some(host), config, "")
+    }
+
+    /// These servers and their sentinels, ready for a failover.
+    fn watched(servers: [Server; 2], tls: Option<&'static str>, first: &str, last: &str) -> Self {
+        let host = tls.unwrap_or("127.0.0.1");
+        let config = format!(
+            "{first}sentinel monitor {NAME} {host} {} 2\n\
+             sentinel down-after-milliseconds {NAME} {DOWN_AFTER}\n\
+             sentinel failover-timeout {NAME} 3000\n{last}",
+            servers[0].port()
+        );
+        let kind = servers[0].kind();
+        let sentinels = (0..3).map(|_| Sentinel::start(kind, &config, tls.is_some())).collect();
+        let (login, words) = (String::new(), String::new());
+        let trio = Self { servers, sentinels, tls, login, words };
         trio.wait_until_ready();
         trio
     }
 
-    /// `redis+sentinel://...`
+    /// `redis+sentinel://...`, or `rediss+sentinel://...`
     pub fn url(&self) -> String {
+        let host = self.tls.unwrap_or("127.0.0.1");
+        let scheme = if self.tls.is_some() { "rediss" } else { "redis" };
         let places: Vec<String> =
-            self.sentinels.iter().map(|sentinel| format!("127.0.0.1:{}", sentinel.port())).collect();
-        format!("redis+sentinel://{}{}/{NAME}{}", self.login, places.join(","), self.words)
+            self.sentinels.iter().map(|sentinel| format!("{host}:{}", sentinel.port())).collect();
+        format!("{scheme}+sentinel://{}{}/{NAME}{}", self.login, places.join(","), self.words)
     }
 
     /// All sentinels know the replica, and each other.
@@ -185,6 +219,10 @@ impl Trio {
 
     pub fn primary(&self) -> &Server {
         self.named().expect("they agree")
+    }
+
+    pub fn servers(&self) -> impl Iterator<Item = &Server> {
+        self.servers.iter()
     }
 
     /// The one that isn't this.

@@ -17,7 +17,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use super::link::{BENCH, Link, PATIENCE};
+use super::link::{BENCH, Door, Link, PATIENCE};
 pub use super::process::Kind;
 use super::{net, process::Process};
 
@@ -31,8 +31,27 @@ pub struct Builder {
     password: Option<String>,
     config: String,
     unix_socket: bool,
-    tls: bool,
+    tls: Tls,
     replica: bool,
+}
+
+/// Which of the two it listens with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Tls {
+    No,
+    Too,
+    Only,
+}
+
+/// Lines of configuration that name these files, and ask clients for no certificate.
+pub fn tls_lines(ca: &Path, cert: &Path, key: &Path) -> String {
+    let word = |path: &Path| quoted(&path.display().to_string());
+    format!(
+        "tls-ca-cert-file {}\ntls-cert-file {}\ntls-key-file {}\ntls-auth-clients no\n",
+        word(ca),
+        word(cert),
+        word(key)
+    )
 }
 
 impl Builder {
@@ -58,10 +77,16 @@ impl Builder {
 
     /// Speaks TLS too, at a port of its own: see `Server::tls_url`. Clients need no certificate, unless
     /// `config("tls-auth-clients", "yes")` says so.
-    pub fn tls(self, ca: &Path, cert: &Path, key: &Path) -> Self {
-        let word = |path: &Path| quoted(&path.display().to_string());
-        let files = self.config("tls-ca-cert-file", &word(ca)).config("tls-cert-file", &word(cert));
-        Self { tls: true, ..files.config("tls-key-file", &word(key)).config("tls-auth-clients", "no") }
+    pub fn tls(mut self, ca: &Path, cert: &Path, key: &Path) -> Self {
+        self.config.push_str(&tls_lines(ca, cert, key));
+        Self { tls: Tls::Too, ..self }
+    }
+
+    /// Speaks nothing but TLS, and so do the connections that it makes to others of its kind. The bench comes in by a
+    /// Unix socket.
+    pub fn only_tls(self, ca: &Path, cert: &Path, key: &Path) -> Self {
+        let with = self.tls(ca, cert, key).config("tls-cluster", "yes").config("tls-replication", "yes");
+        Self { tls: Tls::Only, unix_socket: true, ..with }
     }
 
     /// A line of configuration: `("maxmemory", "4mb")`. The bench keeps a connection of its own, and
@@ -75,7 +100,8 @@ impl Builder {
     pub fn replica_of(self, primary: &Server) -> Self {
         let config = format!(
             "{}replicaof 127.0.0.1 {}\nmasteruser {BENCH}\nmasterauth {BENCH}\n",
-            self.config, primary.port
+            self.config,
+            primary.port()
         );
         Self { config, replica: true, ..self }
     }
@@ -86,6 +112,12 @@ impl Builder {
     ///
     /// If the program isn't there, or doesn't answer in ten seconds; with the end of its log.
     pub fn start(self) -> Server {
+        let kind = self.kind;
+        self.try_start().unwrap_or_else(|log| panic!("{kind:?} didn't start:\n{log}"))
+    }
+
+    /// The same; or the end of its log.
+    pub fn try_start(self) -> Result<Server, String> {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let name = format!("cache-aside-{}-{}", std::process::id(), COUNT.fetch_add(1, Relaxed));
         let dir = std::env::temp_dir().join(name);
@@ -97,13 +129,13 @@ impl Builder {
             let options = self.clone();
             let server = Server { options, port, tls_port, dir: dir.clone(), life: Mutex::default() };
             match server.launch() {
-                Ok(()) => return server,
+                Ok(()) => return Ok(server),
                 // Somebody was quicker; `server` goes, and its directory with it.
                 Err(log) if log.contains("ddress already in use") => {}
-                Err(log) => panic!("{:?} didn't start on port {port}:\n{log}", self.kind),
+                Err(log) => return Err(log),
             }
         }
-        panic!("{:?} found no free port in twenty tries", self.kind);
+        Err("no free port in twenty tries".to_owned())
     }
 }
 
@@ -152,7 +184,7 @@ impl Server {
             password: None,
             config,
             unix_socket: false,
-            tls: false,
+            tls: Tls::No,
             replica: false,
         }
     }
@@ -189,7 +221,7 @@ impl Server {
     ///
     /// Without TLS.
     pub fn tls_url(&self, host: &str) -> String {
-        assert!(self.options.tls, "build it with `tls()`");
+        assert!(self.options.tls != Tls::No, "build it with `tls()`");
         let plain = format!("127.0.0.1:{}", self.port);
         self.url().replacen("redis://", "rediss://", 1).replacen(
             &plain,
@@ -198,8 +230,9 @@ impl Server {
         )
     }
 
+    /// Where it is found: at its port for TLS if it has no other.
     pub fn port(&self) -> u16 {
-        self.port
+        if self.is_plain() { self.port } else { self.tls_port }
     }
 
     pub fn kind(&self) -> Kind {
@@ -251,7 +284,7 @@ impl Server {
         let kept = life.link.take().and_then(|mut link| Some((link.ask(words).ok()?, link)));
         let answer = kept.map_or_else(
             || {
-                let mut link = Link::open(self.port)?;
+                let mut link = Link::open(&self.door())?;
                 Ok((link.ask(words)?, link))
             },
             Ok::<_, io::Error>,
@@ -264,7 +297,7 @@ impl Server {
     /// Sends one command as an administrator and doesn't wait: for what keeps a server busy.
     #[track_caller]
     pub fn send(&self, words: &[&str]) {
-        let sent = Link::open(self.port).and_then(|mut link| link.send(words).map(|()| link));
+        let sent = Link::open(&self.door()).and_then(|mut link| link.send(words).map(|()| link));
         let link = sent.unwrap_or_else(|error| panic!("{words:?} wasn't taken: {error}"));
         self.life().as_mut().expect("it runs").sent.push(link);
     }
@@ -281,11 +314,11 @@ impl Server {
         let quoted = |path: PathBuf| quoted(&path.display().to_string());
         let mut config = format!(
             "{config}port {}\ndir {}\nlogfile {}\n",
-            self.port,
+            if self.is_plain() { self.port } else { 0 },
             quoted(self.dir.clone()),
             quoted(self.dir.join("server.log"))
         );
-        if *tls {
+        if *tls != Tls::No {
             config.extend(["tls-port ", &self.tls_port.to_string(), "\n"]);
         }
         if *unix_socket {
@@ -310,7 +343,7 @@ impl Server {
 
     /// A connection, if a server with this process id answers at our port, and is in sync.
     fn answers(&self, id: u32, replica: bool) -> Option<Link> {
-        let mut link = Link::open(self.port).ok()?;
+        let mut link = Link::open(&self.door()).ok()?;
         let info = (link.ask(&["PING"]).ok()? == "PONG").then(|| link.ask(&["INFO"]).ok()).flatten()?;
         let has = |line: &str| info.lines().any(|found| found == line);
         (has(&format!("process_id:{id}")) && (!replica || has("master_link_status:up"))).then_some(link)
@@ -318,6 +351,14 @@ impl Server {
 
     fn signal(&self, name: &str) {
         self.life().as_mut().expect("it runs").process.signal(name);
+    }
+
+    fn is_plain(&self) -> bool {
+        self.options.tls != Tls::Only
+    }
+
+    fn door(&self) -> Door {
+        if self.is_plain() { Door::Port(self.port) } else { Door::Socket(self.socket()) }
     }
 
     fn socket(&self) -> PathBuf {

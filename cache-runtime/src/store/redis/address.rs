@@ -5,7 +5,7 @@ use std::fmt;
 use redis::io::tcp::TcpSettings;
 use redis::{ConnectionAddr, ConnectionInfo, IntoConnectionInfo, ProtocolVersion};
 
-use super::tls;
+use super::tls::{self, Certificates};
 use crate::error::CacheError;
 use crate::settings::{TlsFiles, redacted};
 
@@ -19,6 +19,8 @@ const UNIX_WORDS: &[&str] = &["db", "user", "pass", "protocol"];
 #[derive(Clone)]
 pub(crate) struct Address {
     info: ConnectionInfo,
+    /// What secures it, if it is to be.
+    certificates: Option<Certificates>,
     shown: String,
     /// The URL says whether to speak RESP3.
     fixed: Option<bool>,
@@ -58,10 +60,15 @@ impl Address {
         }
         let has_protocol = words.iter().any(|(name, _)| *name == "protocol");
         let fixed = has_protocol.then(|| info.redis_settings().protocol() != ProtocolVersion::RESP2);
-        let info = if is_tls { tls::secured(info, files)? } else { info };
+        let (info, certificates) = if is_tls {
+            let (info, certificates) = tls::secured(info, files)?;
+            (info, Some(certificates))
+        } else {
+            (info, None)
+        };
         // Off in redis-rs 1; on a LAN it costs more than half of the throughput (redis-rs #2195).
         let info = info.set_tcp_settings(TcpSettings::default().set_nodelay(true));
-        Ok(Self { info, shown: redacted(url), fixed })
+        Ok(Self { info, certificates, shown: redacted(url), fixed })
     }
 
     /// Another server with the same user, password, certificates, database and protocol.
@@ -78,7 +85,7 @@ impl Address {
             _ => ("redis", ConnectionAddr::Tcp(host, port)),
         };
         let shown = format!("{scheme}://{user}{shown_host}:{port}/{}", settings.db());
-        Self { info: self.info.clone().set_addr(addr), shown, fixed: self.fixed }
+        Self { info: self.info.clone().set_addr(addr), shown, ..self.clone() }
     }
 
     /// The same server, entered as this user, or as nobody, with no database chosen.
@@ -124,12 +131,26 @@ impl Address {
 
     /// What to connect with, now.
     pub(super) fn info(&self, resp3: bool) -> ConnectionInfo {
-        if let ConnectionAddr::TcpTls { .. } = self.info.addr() {
-            tls::prepare();
-        }
+        self.prepare();
+        self.settings(resp3)
+    }
+
+    /// The same, without being about to.
+    pub(super) fn settings(&self, resp3: bool) -> ConnectionInfo {
         let protocol = if resp3 { ProtocolVersion::RESP3 } else { ProtocolVersion::RESP2 };
         let settings = self.info.redis_settings().clone().set_protocol(protocol);
         self.info.clone().set_redis_settings(settings)
+    }
+
+    /// A connection is about to be made.
+    pub(super) fn prepare(&self) {
+        if self.certificates.is_some() {
+            tls::prepare();
+        }
+    }
+
+    pub(super) fn certificates(&self) -> Option<&Certificates> {
+        self.certificates.as_ref()
     }
 }
 

@@ -33,6 +33,7 @@ use futures_util::future::{join, join_all};
 use self::fleet::Fleet;
 pub(super) use self::glob::{Own, own};
 use self::pool::Pool;
+pub(super) use self::pool::Pooled;
 use self::queue::ClusterQueue;
 use self::route::{asked, route};
 pub(super) use self::slot::key_in;

@@ -7,9 +7,12 @@
 //! their budget.
 //!
 //! The breaker is the same thing: after so many operations in a row that weren't answered in time,
-//! the connection is taken away, and the supervisor, not a caller, tries whether the server is back.
+//! the connection is taken away, and the supervisor, not a caller, tries whether the server is back. Nor
+//! is it an answer that it may be so in a moment (`LOADING`, `CLUSTERDOWN`): who asks again until the
+//! time is up has spent as much on it.
 
 mod office;
+mod part;
 mod place;
 
 use std::collections::BTreeSet;
@@ -18,10 +21,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
-use redis::{Cmd, Pipeline, RedisResult, Value};
+use redis::{Cmd, Pipeline, Value};
 use tokio::sync::Notify;
 use tracing::{error, warn};
 
+pub(crate) use self::part::Part;
 pub(super) use self::place::Place;
 use super::fault::{self, Reaction, Redirect};
 use super::scan::{Unlinked, unlink_matching};
@@ -35,18 +39,6 @@ use crate::store::Reach;
 const MOMENT: Duration = Duration::from_millis(50);
 /// The pause before a command that a server in transition refused is sent again.
 const AGAIN: Duration = Duration::from_millis(10);
-
-/// What a server is part of.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) enum Part {
-    /// It has all keys.
-    #[default]
-    Whole,
-    /// It has some slots of a cluster: what is asked in one command is about keys of one slot.
-    Node,
-    /// It is asked for keys of a slot that it is just being given, which must be said with each command.
-    Importing,
-}
 
 /// How the link behaves.
 #[derive(Debug, Clone, Copy)]
@@ -83,36 +75,6 @@ pub(super) struct Link {
     closing: AtomicU64,
     shouted: Mutex<BTreeSet<String>>,
     pub(super) tracking: Tracking,
-}
-
-impl Part {
-    /// Sends one command.
-    async fn one(self, connection: &mut MultiplexedConnection, command: &Cmd) -> RedisResult<Value> {
-        if self != Self::Importing {
-            return connection.send_packed_command(command).await;
-        }
-        let mut both = Pipeline::with_capacity(2);
-        both.cmd("ASKING").add_command(command.clone());
-        let replies = connection.send_packed_commands(&both, 1, 1).await?;
-        Ok(replies.into_iter().next().unwrap_or(Value::Nil))
-    }
-
-    /// Sends several in one flush; there is a reply for each.
-    async fn many(
-        self,
-        connection: &mut MultiplexedConnection,
-        commands: &Pipeline,
-    ) -> RedisResult<Vec<Value>> {
-        if self != Self::Importing {
-            return connection.send_packed_commands(commands, 0, commands.len()).await;
-        }
-        let mut all = Pipeline::with_capacity(2 * commands.len());
-        for command in commands.cmd_iter() {
-            all.cmd("ASKING").add_command(command.clone());
-        }
-        let replies = connection.send_packed_commands(&all, 0, all.len()).await?;
-        Ok(replies.into_iter().skip(1).step_by(2).collect())
-    }
 }
 
 pub(super) enum State {
@@ -192,11 +154,7 @@ impl Link {
     ) -> Result<Vec<Result<Value, StoreError>>, StoreError> {
         let (mut connection, epoch) = self.connection().await?;
         match self.options.part.many(&mut connection, commands).await {
-            Ok(replies) => {
-                self.answered();
-                let read = |reply: Value| reply.extract_error().map_err(|error| self.react(&error, epoch).0);
-                Ok(replies.into_iter().map(read).collect())
-            }
+            Ok(replies) => Ok(self.read(replies, epoch).0),
             Err(error) => Err(self.react(&error, epoch).0),
         }
     }
@@ -228,22 +186,10 @@ impl Link {
         loop {
             let (mut connection, epoch) = self.connection().await?;
             match self.options.part.many(&mut connection, commands).await {
-                Ok(replies) => {
-                    self.answered();
-                    let mut again = false;
-                    let replies = replies.into_iter().map(|reply| {
-                        reply.extract_error().map_err(|error| {
-                            let (error, reaction) = self.react(&error, epoch);
-                            again |= reaction == Reaction::Again;
-                            error
-                        })
-                    });
-                    let replies: Vec<_> = replies.collect();
-                    if !again {
-                        return Ok(replies);
-                    }
-                    tokio::time::sleep(AGAIN).await;
-                }
+                Ok(replies) => match self.read(replies, epoch) {
+                    (_, true) => tokio::time::sleep(AGAIN).await,
+                    (replies, false) => return Ok(replies),
+                },
                 Err(error) => match self.react(&error, epoch) {
                     (_, Reaction::Replace) if repeat => {
                         repeat = false;
@@ -254,6 +200,23 @@ impl Link {
                 },
             }
         }
+    }
+
+    /// What these replies say, and whether one of them may be another in a moment.
+    fn read(&self, replies: Vec<Value>, epoch: u64) -> (Vec<Result<Value, StoreError>>, bool) {
+        let mut again = false;
+        let read = |reply: Value| {
+            reply.extract_error().map_err(|error| {
+                let (error, reaction) = self.react(&error, epoch);
+                again |= reaction == Reaction::Again;
+                error
+            })
+        };
+        let replies = replies.into_iter().map(read).collect();
+        if !again {
+            self.answered();
+        }
+        (replies, again)
     }
 
     /// A reply of the form that the command has; any other shows that replies and commands no

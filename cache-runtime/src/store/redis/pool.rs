@@ -126,14 +126,14 @@ pub(super) fn given(inner: Result<Inner, PoolError>) -> Result<RedisConnection, 
 /// A connection of a pool.
 pub(super) enum Inner {
     Server(deadpool_redis::Connection),
-    Cluster(deadpool_redis::cluster::Connection),
+    Cluster(super::cluster::Pooled),
 }
 
 impl Inner {
     fn like(&mut self) -> &mut (dyn ConnectionLike + Send) {
         match self {
             Self::Server(one) => one,
-            Self::Cluster(one) => one,
+            Self::Cluster(one) => &mut **one,
         }
     }
 }
@@ -197,7 +197,7 @@ impl Drop for RedisConnection {
             // Taken out of the pool and closed: a given-up `BLPOP` would go on popping for nobody.
             match inner {
                 Inner::Server(one) => drop(deadpool_redis::Connection::take(one)),
-                Inner::Cluster(one) => drop(deadpool_redis::cluster::Connection::take(one)),
+                Inner::Cluster(one) => drop(super::cluster::Pooled::take(one)),
             }
         }
     }

@@ -29,6 +29,10 @@ use crate::store::Reach;
 pub(super) const SETUP: Duration = Duration::from_secs(1);
 /// How often a sign of life is given.
 const BEAT: Duration = Duration::from_millis(500);
+/// The pauses before a server that serves nothing yet is asked again: the shortest, and the longest; between
+/// them a part of the time that it has lasted, so nobody finds out later by more than that.
+const SERVED: (Duration, Duration) = (Duration::from_millis(10), BEAT);
+const PART: u32 = 32;
 /// How long kept invalidations are tried after the last handle of the cache is gone.
 const LAST_WORDS: Duration = Duration::from_secs(60);
 
@@ -59,7 +63,7 @@ impl Supervisor {
             listener.spawn(listen(Arc::clone(link), Arc::clone(sentinel)));
         }
         while self.is_in_office() {
-            match self.establish().await {
+            match self.establish(&mut was_down).await {
                 Ok(()) => {
                     if std::mem::replace(&mut was_down, true) {
                         info!(target: "cache_aside", server = link.address().shown(), "connected again");
@@ -130,7 +134,7 @@ impl Supervisor {
     }
 
     /// Connects, carries out what was kept, publishes.
-    async fn establish(&self) -> Result<(), StoreError> {
+    async fn establish(&self, was_down: &mut bool) -> Result<(), StoreError> {
         let link = &self.link;
         link.beat();
         let (mut connection, epoch) = match link.sentinel() {
@@ -140,11 +144,7 @@ impl Supervisor {
             }
             Some(sentinel) => self.follow(sentinel).await?,
         };
-        // A server that is loading its data greets and then refuses everything else.
-        match query(&mut connection, &cmd("PING"), SETUP).await.map_err(|error| fault::read(&error).0) {
-            Ok(_) | Err(StoreError::Refused(_)) => {}
-            Err(problem) => return Err(problem),
-        }
+        self.until_served(&mut connection, was_down).await?;
         loop {
             for (target, kept) in link.kept.all() {
                 carry_out(&mut connection, &target).await.inspect_err(|problem| {
@@ -163,6 +163,41 @@ impl Supervisor {
                 }
                 return Ok(());
             }
+        }
+    }
+
+    /// A server that loads its data, or whose cluster is down, greets and then refuses everything else. It is asked
+    /// until it doesn't; meanwhile there is no connection, so no caller waits.
+    async fn until_served(
+        &self,
+        connection: &mut MultiplexedConnection,
+        was_down: &mut bool,
+    ) -> Result<(), StoreError> {
+        let (link, begun) = (&self.link, Instant::now());
+        loop {
+            link.beat();
+            let Err((problem, reaction)) = self.probe(connection).await else { return Ok(()) };
+            // Sentinels may name another one meanwhile, and are asked.
+            if reaction != Reaction::Again || link.sentinel().is_some() || !self.is_in_office() {
+                return Err(problem);
+            }
+            self.down(&problem, was_down);
+            let pause = (begun.elapsed() / PART).clamp(SERVED.0, SERVED.1);
+            tokio::time::sleep(pause.mul_f64(0.5 + fastrand::f64() / 2.0)).await;
+        }
+    }
+
+    /// Whether it does what it is there for. A node of a cluster that is down answers `PING`: it is asked for a key
+    /// that it has.
+    async fn probe(&self, connection: &mut MultiplexedConnection) -> Result<(), (StoreError, Reaction)> {
+        let question = match self.link.tracking.probed() {
+            Some(key) => cmd("GET").arg(&*key).to_owned(),
+            None => cmd("PING"),
+        };
+        match query(connection, &question, SETUP).await.map_err(|error| fault::read(&error)) {
+            // What it says no to it has understood.
+            Ok(_) | Err((StoreError::Refused(_) | StoreError::WrongType(_), _)) => Ok(()),
+            Err(problem) => Err(problem),
         }
     }
 

@@ -31,23 +31,42 @@ pub(super) fn unused(files: &TlsFiles) -> Result<(), CacheError> {
 }
 
 #[cfg(not(feature = "tls"))]
-pub(super) fn prepare() {}
+mod without {
+    use deadpool_redis::cluster::ClusterClientBuilder;
+    use redis::ConnectionInfo;
 
-#[cfg(not(feature = "tls"))]
-pub(super) fn secured(
-    info: redis::ConnectionInfo,
-    _: &TlsFiles,
-) -> Result<redis::ConnectionInfo, CacheError> {
-    can().map(|()| info)
+    use super::{CacheError, TlsFiles, can};
+
+    #[derive(Clone)]
+    pub(in crate::store::redis) struct Certificates;
+
+    impl Certificates {
+        pub(in crate::store::redis) fn secure(&self, client: ClusterClientBuilder) -> ClusterClientBuilder {
+            client
+        }
+    }
+
+    pub(in crate::store::redis) fn prepare() {}
+
+    pub(in crate::store::redis) fn secured(
+        info: ConnectionInfo,
+        _: &TlsFiles,
+    ) -> Result<(ConnectionInfo, Certificates), CacheError> {
+        can().map(|()| (info, Certificates))
+    }
 }
 
 #[cfg(feature = "tls")]
-pub(super) use with_rustls::{prepare, secured};
+pub(super) use with_rustls::{Certificates, prepare, secured};
+#[cfg(not(feature = "tls"))]
+pub(super) use without::{Certificates, prepare, secured};
 
 #[cfg(feature = "tls")]
 mod with_rustls {
     use std::path::Path;
+    use std::sync::Arc;
 
+    use deadpool_redis::cluster::ClusterClientBuilder;
     use redis::{Client, ClientTlsConfig, ConnectionInfo, TlsCertificates};
     use rustls::RootCertStore;
     use rustls::crypto::{CryptoProvider, ring};
@@ -63,6 +82,17 @@ mod with_rustls {
     const CERTIFICATES: &str = "the path of a PEM file with certificates";
     const PRIVATE_KEY: &str = "the path of a PEM file with the private key of REDIS_TLS_CERT";
 
+    /// What the files hold, for who makes addresses itself.
+    #[derive(Clone)]
+    pub(in crate::store::redis) struct Certificates(Arc<TlsCertificates>);
+
+    impl Certificates {
+        /// redis-rs' cluster client takes hosts and ports of what it is given, and no certificates.
+        pub(in crate::store::redis) fn secure(&self, client: ClusterClientBuilder) -> ClusterClientBuilder {
+            client.certs(TlsCertificates::clone(&self.0))
+        }
+    }
+
     /// Names a provider for this process, if nobody has.
     pub(in crate::store::redis) fn prepare() {
         if CryptoProvider::get_default().is_none() {
@@ -75,7 +105,7 @@ mod with_rustls {
     pub(in crate::store::redis) fn secured(
         info: ConnectionInfo,
         files: &TlsFiles,
-    ) -> Result<ConnectionInfo, CacheError> {
+    ) -> Result<(ConnectionInfo, Certificates), CacheError> {
         let root_cert = match &files.ca {
             None => None,
             Some(path) => {
@@ -103,9 +133,10 @@ mod with_rustls {
                 Some(ClientTlsConfig { client_cert, client_key })
             }
         };
-        let client = Client::build_with_tls(info, TlsCertificates { client_tls, root_cert })
+        let certificates = TlsCertificates { client_tls, root_cert };
+        let client = Client::build_with_tls(info, certificates.clone())
             .map_err(|why| CacheError::Settings(format!("{CA}, {CERT} and {KEY} can't be used: {why}")))?;
-        Ok(client.get_connection_info().clone())
+        Ok((client.get_connection_info().clone(), Certificates(Arc::new(certificates))))
     }
 
     fn certificates(name: &str, path: &Path, pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, CacheError> {

@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::stream::{FuturesUnordered, StreamExt};
 use redis::{PushInfo, Value, cmd};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout};
@@ -103,9 +104,22 @@ impl Steward {
                 }
             } else {
                 fleet.beat();
-                tokio::time::sleep(pause.mul_f64(0.5 + fastrand::f64() / 2.0).min(BEAT)).await;
+                self.rest(pause.mul_f64(0.5 + fastrand::f64() / 2.0).min(BEAT)).await;
                 pause = (pause * 2).min(longest);
             }
+        }
+    }
+
+    /// Pauses, until a node is back that was away.
+    async fn rest(&self, pause: Duration) {
+        let nodes = self.fleet.known();
+        let links = nodes.iter().map(|node| &node.store.link);
+        let mut away: FuturesUnordered<_> =
+            links.filter(|link| link.epoch().is_none()).map(|link| link.until_up()).collect();
+        if away.is_empty() {
+            tokio::time::sleep(pause).await;
+        } else {
+            let _ = timeout(pause, away.next()).await;
         }
     }
 

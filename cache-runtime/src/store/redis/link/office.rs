@@ -42,6 +42,18 @@ impl Link {
         }
     }
 
+    /// Waits for a connection, and has none made.
+    pub(in crate::store::redis) async fn until_up(&self) {
+        loop {
+            let mut changed = pin!(self.changed.notified());
+            changed.as_mut().enable();
+            if self.epoch().is_some() {
+                return;
+            }
+            changed.await;
+        }
+    }
+
     /// Puts a supervisor on this runtime, if none does its work; says whether that was possible.
     pub(super) fn recruit(self: &Arc<Self>) -> Option<bool> {
         let number = {
