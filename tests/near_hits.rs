@@ -34,6 +34,14 @@ async fn text(id: u64) -> String {
     id.to_string()
 }
 
+#[derive(Clone, Copy, serde::Serialize, serde::Deserialize)]
+struct Page([[u64; 32]; 4]);
+
+#[cache(ttl = 600, near = true)]
+async fn page(id: u64) -> Page {
+    Page([[id; 32]; 4])
+}
+
 fn runtime() -> Runtime {
     Builder::new_current_thread().build().unwrap()
 }
@@ -75,6 +83,12 @@ fn a_near_hit_allocates_only_what_the_clone_does() {
     assert_eq!(allocations(cache, async || _ = shared("a name that is not too short").await), 0);
     assert_eq!(allocations(cache, async || _ = three(cache, "acme", 7, true).await), 0);
     assert_eq!(allocations(cache, async || _ = text(7).await), 100);
+}
+
+/// The value isn't in it, nor is what only a miss needs.
+#[test]
+fn the_future_of_a_near_function_is_small() {
+    assert!(size_of_val(&page(7)) < 128, "{}", size_of_val(&page(7)));
 }
 
 /// Least recently used goes first: what a scan flushes.

@@ -69,7 +69,10 @@ pub(crate) fn cache(site: &Site, item: &FnItem) -> TokenStream {
     } else {
         let load = load(item, &returns);
         let call = if site.stale_if_error.is_some() { made!(call_stale) } else { made!(call) };
-        wrapper(item, made!(#statements #p::#call::<_, #returns, _, _, _>(call, kind, #load, #judge).await))
+        let call = made!(#p::#call::<_, #returns, _, _, _>(call, kind, #load, #judge));
+        // A near hit shares no room with what it doesn't need.
+        let call = if site.near.is_some() { made!(#p::apart(#call)) } else { call };
+        wrapper(item, made!(#statements #call.await))
     };
     let helpers = match site.helpers {
         Helpers::Beside => helpers::beside(&p, site, item),

@@ -1,7 +1,9 @@
 //! The near side of a decorated call: values that are kept decoded in this process.
 
 use std::marker::PhantomData;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use crate::cache::Cache;
@@ -146,14 +148,30 @@ impl<'c> Look<'c> {
         self
     }
 
-    /// What the function returned for these arguments, if that is kept in this process. `build` makes
-    /// the key, which is for the call that goes on if it isn't.
+    /// Puts into `known` what the function returned for these arguments, if that is kept in this process: a
+    /// large value is copied each time it is handed on. `build` makes the key, which is for the call that
+    /// goes on if it isn't.
     #[inline]
-    pub fn known<K, R>(&self, _kind: K, key: &mut Key, build: impl FnOnce(KeyMaker<'_>)) -> Option<R>
-    where
+    pub fn known<K, R>(
+        &self,
+        _kind: K,
+        key: &mut Key,
+        build: impl FnOnce(KeyMaker<'_>),
+        known: &mut Option<R>,
+    ) where
         K: Kind<R>,
         K::Value: Clone + 'static,
     {
+        self.find(key, build, |value: &K::Value| *known = Some(K::join(Ok(value.clone()))));
+    }
+
+    #[inline]
+    fn find<V: 'static>(
+        &self,
+        key: &mut Key,
+        build: impl FnOnce(KeyMaker<'_>),
+        copy: impl FnOnce(&V),
+    ) -> Option<()> {
         if !self.when {
             return None;
         }
@@ -162,21 +180,18 @@ impl<'c> Look<'c> {
         if is_refresh(self.at.site) || deferred::is_inside() {
             return None;
         }
-        let copy = |value: &K::Value| K::join(Ok(value.clone()));
         match self.cache {
-            Some(cache) => self.known_in(cache, args, copy),
-            None => self.known_in(&*global::current().ok()?, args, copy),
+            Some(cache) => self.find_in(cache, args, copy),
+            None => self.find_in(&*global::current().ok()?, args, copy),
         }
     }
 
     #[inline]
-    fn known_in<V: 'static, R>(&self, cache: &Cache, args: &[u8], copy: impl FnOnce(&V) -> R) -> Option<R> {
+    fn find_in<V: 'static>(&self, cache: &Cache, args: &[u8], copy: impl FnOnce(&V)) -> Option<()> {
         let core = cache.core();
-        let known = core.near.get(self.at.instance(), args, copy);
-        if known.is_some() {
-            core.books(Some(self.at.site)).count(|book| &book.near_hits);
-        }
-        known
+        core.near.get(self.at.instance(), args, copy)?;
+        core.books(Some(self.at.site)).count(|book| &book.near_hits);
+        Some(())
     }
 
     /// The call that goes on, which keeps what it will read.
@@ -194,5 +209,26 @@ impl<'c> Look<'c> {
             tags: None,
             near: Close { instance: at.instance(), args },
         }
+    }
+}
+
+/// The call that goes on, in a room and a function of its own: a hit makes neither, and the compiler
+/// doesn't take its value to pieces because the other way builds one piece by piece.
+#[derive(Debug)]
+pub struct Apart<F>(Pin<Box<F>>);
+
+/// Puts it there.
+#[cold]
+#[inline(never)]
+pub fn apart<F: Future>(call: F) -> Apart<F> {
+    Apart(Box::pin(call))
+}
+
+impl<F: Future> Future for Apart<F> {
+    type Output = F::Output;
+
+    #[inline(never)]
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
+        self.0.as_mut().poll(cx)
     }
 }

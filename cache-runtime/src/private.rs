@@ -4,7 +4,7 @@ pub use serde::Serialize;
 
 pub use crate::away::call_owned;
 pub use crate::call::{Call, cache_key, cached, call, call_stale, clear, clear_all, put, refresh, stats};
-pub use crate::close::{Look, NearValue, Nearby, UnfitNear, assert_near};
+pub use crate::close::{Apart, Look, NearValue, Nearby, UnfitNear, apart, assert_near};
 pub use crate::codec::Codec;
 pub use crate::error::CacheError;
 pub use crate::events::Stats;

@@ -2,7 +2,8 @@
 //!
 //! Who finds next to nobody reading reads by itself: alone it loses nothing. Who finds others boards
 //! the open batch, which holds each key once, and which a task of the runtime, a *lane*, sends in one
-//! flush. There are at most [`LANES`] of them, so that the server and this process work at the same
+//! flush. It has as many keys as come back in good time (`reads/room.rs`); who finds no room reads by
+//! itself. There are at most [`LANES`] lanes, so that the server and this process work at the same
 //! time. A lane that lands lets those it has answered run, and takes off with who has boarded
 //! meanwhile; when nobody has, it ends. A batch that none has come for within [`PATIENCE`] gets one more,
 //! which flies once: a server that is far away would otherwise be waited for twice, and a lane waits
@@ -24,6 +25,7 @@
 //! own. Such a timer is of one runtime, and so is a lane: callers of each runtime have a queue of their own.
 
 mod batch;
+mod room;
 #[cfg(test)]
 mod tests;
 
@@ -37,6 +39,7 @@ use tokio::time::Instant;
 use tokio::time::error::Elapsed;
 
 use self::batch::{Batch, Outcome};
+use self::room::Room;
 use crate::clock;
 use crate::error::StoreError;
 use crate::store::Reply;
@@ -93,6 +96,8 @@ struct State<Q, T> {
     open: Option<Arc<Batch<Q, T>>>,
     /// How many keys the last one had.
     usual: usize,
+    /// How many it may have.
+    room: Room,
 }
 
 /// There was no answer in time.
@@ -191,9 +196,9 @@ impl<Q: Question, T: Clone + Send + 'static> Reads<Q, T> {
         if state.lanes > 0 && state.runtime != Some(runtime) {
             return alone(None);
         }
-        let usual = state.usual;
+        let (usual, room) = (state.usual, state.room);
         let batch = state.open.get_or_insert_with(|| Arc::new(Batch::open(usual)));
-        let Some(seat) = batch.board(key, hash, question) else { return alone(None) };
+        let Some(seat) = batch.board(key, hash, room, question) else { return alone(None) };
         let member = Member { queue, batch: Arc::clone(batch), seat };
         let lane = (state.lanes < LANES).then(|| {
             state.runtime = Some(runtime);
@@ -211,7 +216,7 @@ impl<Q, T> Queue<Q, T> {
 
 impl<Q, T> State<Q, T> {
     fn idle() -> Self {
-        Self { runtime: None, solos: 0, lanes: 0, open: None, usual: 0 }
+        Self { runtime: None, solos: 0, lanes: 0, open: None, usual: 0, room: Room::new() }
     }
 }
 
@@ -283,7 +288,10 @@ impl<Q: Question, T: Clone> Lane<Q, T> {
             // Those who are about to ask come aboard.
             tokio::task::yield_now().await;
             let Some(batch) = self.take_off() else { return };
-            let answers = tokio::time::timeout(most, send(batch.seal())).await;
+            let (questions, begun) = (batch.seal(), Instant::now());
+            let keys = questions.len();
+            let answers = tokio::time::timeout(most, send(questions)).await;
+            self.queue.lock().room.learn(keys, begun.elapsed(), most);
             batch.land(answers);
             self.batch = None;
             if self.is_extra {

@@ -4,6 +4,9 @@
 //! cargo xtask bench redis_hit [--rounds N] [--millis N] [--only WORD] [--load WORD] [--size WORD]
 //! ```
 
+#[cfg(feature = "hitbox")]
+#[path = "redis_hit/hitbox.rs"]
+mod hitbox;
 #[path = "redis_hit/measure.rs"]
 mod measure;
 #[path = "redis_hit/ways.rs"]
@@ -41,6 +44,8 @@ macro_rules! ways {
         $bench.add("redis-rs GET, raw", |_| Raw::<$value>::connect($url));
         $bench.add("#[cache]", |_| Ours::<$value>::connect($url));
         $bench.add("cached: #[concurrent_cached]", |at| Cached::<$value>::connect($url, at));
+        #[cfg(feature = "hitbox")]
+        $bench.add("hitbox-fn", |_| hitbox::Hitbox::<$value>::connect($url));
         $bench.add("deadpool-redis, by hand", |_| Pooled::<$value>::connect($url));
     };
 }
@@ -68,7 +73,13 @@ fn main() {
     let (rounds, millis) = (args.common.rounds(7), args.millis);
     let server = Server::start();
     let url: &'static str = server.url().leak();
-    let peers = ["cached", "deadpool-redis", "redis"];
+    let peers = [
+        "cached",
+        "deadpool-redis",
+        "redis",
+        #[cfg(feature = "hitbox")]
+        "hitbox-fn",
+    ];
     let mut report = Report::new("A hit in Redis").peers(&peers).server(&server);
     for title in ["100 bytes", "4 KB"].into_iter().filter(|title| title.contains(&args.size)) {
         let mut bench = Bench::new(title, [runtime(1), runtime(2)], &args.only);

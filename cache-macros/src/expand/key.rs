@@ -45,9 +45,13 @@ fn call_with(p: &TokenStream, site: &Site, item: &FnItem, scope: Scope, takes_ta
             #statement
             #[allow(clippy::match_single_binding, clippy::used_underscore_binding)]
             let call = match (&#look #when, &mut #p::Key::new()) {
-                (look, key) => match look.known::<_, #returns>(kind, key, |make| { #beside #key }) {
-                    ::core::option::Option::Some(known) => return known,
-                    ::core::option::Option::None => look.missed(key) #tags,
+                (look, key) => {
+                    let mut known = ::core::option::Option::None;
+                    look.known::<_, #returns>(kind, key, |make| { #beside #key }, &mut known);
+                    match known {
+                        ::core::option::Option::Some(known) => return known,
+                        ::core::option::Option::None => look.missed(key) #tags,
+                    }
                 },
             };
         };

@@ -83,13 +83,13 @@ pub(super) fn wrapper(
             move |(#(#names,)*)| #away(#(#names),*),
             #judge,
         )
-        .await
     };
+    let owned = if site.near.is_some() { quote_spanned!(span=> #door::apart(#owned)) } else { owned };
     let call = made! {
         #statements
         #[allow(clippy::used_underscore_binding)]
         let args = (#(#given,)*);
-        #owned
+        #owned.await
     };
     let hidden = [self::body(site, item), self::away(p, site, item, &args)];
     let (inside, beside, expected) = match site.helpers {

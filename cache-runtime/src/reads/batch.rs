@@ -14,11 +14,9 @@ use tokio::task::coop::{Unconstrained, unconstrained};
 use tokio::time::Sleep;
 use tokio::time::error::Elapsed;
 
+use super::room::Room;
 use super::{PATIENCE, Question, Taken};
 use crate::error::StoreError;
-
-/// The most keys of one flush. Who comes after that reads by itself, where the client has its own bound.
-pub(super) const MOST: usize = 512;
 
 pub(super) struct Batch<Q, T> {
     // std mutex: never held across an await
@@ -113,11 +111,17 @@ impl<Q, T> Batch<Q, T> {
 }
 
 impl<Q: Question, T> Batch<Q, T> {
-    /// One more member; nothing: there is no place for its question.
-    pub(super) fn board(&self, key: &str, hash: u64, question: impl FnOnce() -> Q) -> Option<usize> {
+    /// One more member; nothing: there is no room for its question.
+    pub(super) fn board(
+        &self,
+        key: &str,
+        hash: u64,
+        room: Room,
+        question: impl FnOnce() -> Q,
+    ) -> Option<usize> {
         let mut state = self.lock();
         let State::Open { questions, members, places } = &mut *state else { return None };
-        let is_full = questions.len() >= MOST;
+        let is_full = questions.len() >= room.keys();
         match places.entry(hash) {
             Entry::Occupied(there) => {
                 let seat = *there.get();

@@ -1,5 +1,6 @@
 //! Against a server whose replies are held, or take a millisecond.
 
+mod slow_line;
 mod world;
 
 use std::collections::BTreeSet;

@@ -11,10 +11,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::measure::Way;
 
-const HOUR: u64 = 3600;
+pub const HOUR: u64 = 3600;
 
 /// A row of a table.
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "hitbox", derive(hitbox_fn::CacheableResponse))]
 pub struct User {
     id: u64,
     name: String,
@@ -24,6 +25,7 @@ pub struct User {
 
 /// Fifty rows.
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "hitbox", derive(hitbox_fn::CacheableResponse))]
 pub struct Page {
     id: u64,
     users: Vec<User>,

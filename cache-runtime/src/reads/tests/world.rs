@@ -5,8 +5,8 @@ use std::task::{Context, Poll, Waker};
 use tokio::sync::Semaphore;
 
 use super::*;
-use crate::reads::batch::MOST;
 use crate::reads::one_by_one;
+use crate::reads::room::MOST;
 
 pub(super) const RTT: Duration = Duration::from_millis(1);
 pub(super) const BUDGET: Duration = Duration::from_millis(100);
