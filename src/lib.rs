@@ -45,6 +45,9 @@ pub mod outages {}
 #[doc = include_str!("../docs/topologies.md")]
 pub mod topologies {}
 
+#[doc = include_str!("../docs/compatibility.md")]
+pub mod compatibility {}
+
 #[doc = include_str!("../docs/performance.md")]
 pub mod performance {}
 

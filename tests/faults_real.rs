@@ -399,7 +399,8 @@ async fn a_busy_server_is_bypassed() {
 
 #[tokio::test]
 async fn a_loading_server_is_bypassed() {
-    for kind in BOTH {
+    // Before 7.0 a server can't be told to answer while it loads so little.
+    for kind in BOTH.into_iter().filter(|kind| !kind.is_old()) {
         let slow = Server::of(kind).config("key-load-delay", "1000");
         let server = slow.config("loading-process-events-interval-bytes", "1024").start();
         let world = World::new(hasty(&server.url()).breaker(3).build().unwrap());

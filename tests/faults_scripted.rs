@@ -347,10 +347,10 @@ async fn a_reply_of_another_form_costs_the_connection() {
         });
         let world = World::new(sample::patient(&script.url()).build().unwrap());
         world.cache.get::<u8>("warm").await.unwrap();
-        assert_eq!(script.seen.count("HELLO"), 1);
+        assert_eq!(script.seen.count("PING"), 1);
         world.check(1).await;
         write(&world, 1).await;
-        sample::eventually("another connection", || script.seen.count("HELLO") == 2).await;
+        sample::eventually("another connection", || script.seen.count("PING") == 2).await;
         world.check(1).await;
     }
 }

@@ -122,6 +122,8 @@ async fn no_value_is_in_the_error_of_a_command_that_is_unknown() {
                 assert_eq!(cache.get_or_set("loaded", secs(60), load).await.unwrap(), CANARY);
             }
             assert!(!shown.contains(CANARY) && !log.text().contains(CANARY), "{shown}\n{}", log.text());
+            // Before 7.0 quotes are backticks.
+            let shown = shown.replace('`', "'");
             let is_told = shown.contains(&format!("'{command}'")) || command.starts_with("EVAL");
             assert!(is_told, "{command}: {shown}");
         }

@@ -3,6 +3,7 @@
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
+use std::sync::OnceLock;
 
 /// Hands on signals, one a line, and kills the server when the pipe ends: so it doesn't outlive a
 /// test process that was itself killed. Signals by shell, because `kill(2)` isn't in std.
@@ -37,6 +38,19 @@ impl Kind {
             .chain(std::env::split_paths(&paths).map(|folder| folder.join(name)))
             .find(|program| program.is_file());
         found.unwrap_or_else(|| panic!("{name} isn't installed: `cargo xtask test` installs it"))
+    }
+
+    /// Whether its program is Redis before 7.0, which knows fewer directives, rules and words.
+    pub fn is_old(self) -> bool {
+        static OLD: [OnceLock<bool>; 2] = [OnceLock::new(), OnceLock::new()];
+        let ask = || {
+            let output = Command::new(self.program()).arg("--version").output().expect("it runs");
+            let text = String::from_utf8_lossy(&output.stdout).into_owned();
+            let version = text.split_once("v=").and_then(|(_, version)| version.split('.').next());
+            let major = version.and_then(|major| major.parse::<u32>().ok());
+            major.unwrap_or_else(|| panic!("no version: {text}")) < 7
+        };
+        *OLD[self as usize].get_or_init(ask)
     }
 }
 

@@ -15,7 +15,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{JoinHandle, JoinSet};
 
-use super::seen::Seen;
+use super::seen::{self, Seen};
 use super::{net, resp};
 
 /// An answer to one command.
@@ -123,6 +123,11 @@ impl Play {
                     words.iter().map(|word| String::from_utf8_lossy(word).into_owned()).collect();
                 let Some(name) = texts.first_mut() else { continue };
                 name.make_ascii_uppercase();
+                let is_script = name == "EVAL";
+                let mut texts = seen::meant(texts);
+                if is_script && texts[0] == "SET" {
+                    texts.push("(by script)".to_owned());
+                }
                 if silent {
                     continue;
                 }
@@ -183,7 +188,10 @@ impl Play {
             }
             ("DEL" | "UNLINK", keys) => number(keys.iter().filter_map(|key| values.remove(key)).count()),
             ("EXISTS", keys) => number(keys.iter().filter(|key| values.contains_key(*key)).count()),
-            ("EVALSHA", _) => b"-NOSCRIPT No matching script. Please use EVAL.\r\n".to_vec(),
+            ("EVAL (probe)", _) => number(1),
+            ("EVALSHA" | "EVALSHA (probe)", _) => {
+                b"-NOSCRIPT No matching script. Please use EVAL.\r\n".to_vec()
+            }
             (name, _) => format!("-ERR unknown command '{name}'\r\n").into_bytes(),
         }
     }

@@ -20,6 +20,22 @@ struct Inner {
     counts: BTreeMap<String, u64>,
 }
 
+/// What these words mean: the script that takes a lease on an old server is `SET` with `NX` and `GET`, and what is
+/// asked to learn whether there are scripts is no script of anybody's.
+pub(super) fn meant(words: Vec<String>) -> Vec<String> {
+    match &words[..] {
+        [name, code, _, key, value, life] if name == "EVAL" && code.contains("'NX') then return false") => {
+            ["SET", key, value, "PX", life, "NX", "GET"].map(str::to_owned).to_vec()
+        }
+        [name, code, _]
+            if (name == "EVALSHA" && *code == "0".repeat(40)) || (name == "EVAL" && code == "return 1") =>
+        {
+            vec![format!("{name} (probe)"), code.clone()]
+        }
+        _ => words,
+    }
+}
+
 impl Seen {
     /// The names, in capitals: `["GET", "SET"]`.
     pub fn commands(&self) -> Vec<String> {
@@ -59,8 +75,9 @@ impl Seen {
         let mut words: Vec<String> = words.iter().map(cut).collect();
         let Some(name) = words.first_mut() else { return };
         name.make_ascii_uppercase();
+        let words = meant(words);
         let mut inner = self.inner();
-        *inner.counts.entry(name.clone()).or_default() += 1;
+        *inner.counts.entry(words[0].clone()).or_default() += 1;
         if inner.kept.len() < KEPT {
             inner.kept.push(words);
         }

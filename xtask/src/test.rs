@@ -3,6 +3,7 @@
 use std::env;
 use std::process::Command;
 
+use crate::compat;
 use crate::run::{Done, run, say};
 use crate::servers;
 
@@ -12,6 +13,7 @@ pub(crate) fn all() -> Done {
     for words in [["test", "--workspace", "--all-targets"], ["test", "--workspace", "--doc"]] {
         run(cargo(&words).envs(servers.clone()))?;
     }
+    compat::oldest()?;
     say("All tests passed.");
     Ok(())
 }

@@ -6,10 +6,11 @@ use std::time::Duration;
 use bytes::Bytes;
 use redis::{Pipeline, Value};
 
-use super::fault::{is_unknown_script, redirect};
+use super::abilities::{self, acquisition, is_refused, wants_whole};
+use super::fault::redirect;
 use super::link::Link;
 use super::script::{KEEP, STAMP, SWAP};
-use super::wire::{bytes_of, count_of, life_of, millis, set};
+use super::wire::{bytes_of, count_of, life_of, millis};
 use crate::error::StoreError;
 use crate::store::joint::{Done, How, Joint, OnEntry, OnTag, Seen, Sighted, is_fence, version_of};
 
@@ -66,15 +67,14 @@ pub(super) async fn flush(
     entry: Option<(&str, OnEntry)>,
     tags: &[OnTag],
 ) -> Result<Joint, StoreError> {
+    if entry.is_some() {
+        abilities::scripts(link).await?;
+    }
     let mut all = Pipeline::with_capacity(1 + 2 * tags.len());
     let mut script = None;
     if let Some((key, entry)) = &entry {
         match entry {
-            OnEntry::Acquire { lease, life } => {
-                let mut set = set(key, lease, Some(*life));
-                set.arg("NX").arg("GET");
-                all.add_command(set);
-            }
+            OnEntry::Acquire { lease, life } => drop(all.add_command(acquisition(link, key, lease, *life))),
             OnEntry::Swap { seen, value, life } => {
                 let args = [&seen[..], value, &number(*life)].map(<[u8]>::to_vec);
                 script = Some((&SWAP, key, args));
@@ -86,17 +86,15 @@ pub(super) async fn flush(
         }
     }
     if let Some((script, key, args)) = &script {
-        all.add_command(script.call(&[key], &slices(args)));
+        all.add_command(script.call(link, &[key], &slices(args)));
     }
     for tag in tags {
         match tag {
             OnTag::Create { key, version, life } => {
-                let mut set = set(key, version, Some(*life));
-                set.arg("NX").arg("GET");
-                all.add_command(set).cmd("PTTL").arg(key);
+                all.add_command(acquisition(link, key, version, *life)).cmd("PTTL").arg(key);
             }
             OnTag::Read { key } => drop(all.cmd("GET").arg(key)),
-            OnTag::Keep { key, life } => drop(all.add_command(KEEP.call(&[key], &[&number(*life)]))),
+            OnTag::Keep { key, life } => drop(all.add_command(KEEP.call(link, &[key], &[&number(*life)]))),
         }
     }
     let mut replies = link.send_all(&all).await?.into_iter();
@@ -104,12 +102,15 @@ pub(super) async fn flush(
     if let Some((_, entry)) = &entry {
         let mut reply = next(link, &mut replies);
         if let (Err(error), Some((script, key, args))) = (&reply, &script)
-            && is_unknown_script(error)
+            && wants_whole(link, error)
         {
             reply = script.whole(link, &[key], &slices(args)).await;
         }
         done = Some(match (reply, entry) {
-            (Err(error), _) => Err(error),
+            (Err(error), _) => {
+                is_refused(link, &error);
+                Err(error)
+            }
             (Ok(reply), OnEntry::Acquire { .. }) => link.expect(bytes_of(reply)).map(Done::Found),
             (Ok(reply), _) => link.expect(count_of(&reply)).map(|count| Done::Did(count == 1)),
         });
@@ -125,6 +126,9 @@ pub(super) async fn flush(
             OnTag::Create { version: ours, .. } => {
                 let (reply, left) = (replies.next(), replies.next());
                 let (reply, left) = (link.expect(reply)?, link.expect(left)?);
+                if let Err(error) = &reply {
+                    is_refused(link, error);
+                }
                 let left = left.ok().and_then(|left| life_of(&left)).flatten().flatten();
                 let version = match reply {
                     Ok(Value::Nil) => Some(*ours),
@@ -138,7 +142,7 @@ pub(super) async fn flush(
             }
             OnTag::Keep { key, life } => {
                 let mut reply = link.expect(replies.next())?;
-                if reply.as_ref().is_err_and(is_unknown_script) {
+                if reply.as_ref().is_err_and(|error| wants_whole(link, error)) {
                     reply = KEEP.whole(link, &[key], &[&number(*life)]).await;
                 }
                 if let Err(error) = reply

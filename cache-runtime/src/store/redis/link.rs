@@ -27,6 +27,7 @@ use tracing::{error, warn};
 
 pub(crate) use self::part::Part;
 pub(super) use self::place::Place;
+use super::abilities::Abilities;
 use super::fault::{self, Reaction, Redirect};
 use super::scan::{Unlinked, unlink_matching};
 use super::tracking::Tracking;
@@ -75,6 +76,7 @@ pub(super) struct Link {
     closing: AtomicU64,
     shouted: Mutex<BTreeSet<String>>,
     pub(super) tracking: Tracking,
+    pub(super) abilities: Abilities,
 }
 
 pub(super) enum State {
@@ -108,6 +110,7 @@ impl Link {
             closing: AtomicU64::new(0),
             shouted: Mutex::default(),
             tracking: Tracking::new(options),
+            abilities: Abilities::default(),
         }
     }
 
@@ -345,11 +348,6 @@ impl Link {
             }
             self.changed.notify_waiters();
         }
-    }
-
-    /// The number of the connection, if there is one.
-    pub(super) fn epoch(&self) -> Option<u64> {
-        if let State::Up { epoch, .. } = *self.state() { Some(epoch) } else { None }
     }
 
     pub(super) fn shout(&self, problem: &StoreError) {

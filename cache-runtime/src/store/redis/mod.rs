@@ -3,11 +3,13 @@
 //! `operations.rs` is what a store does, `wire.rs` what that is as commands and replies.
 //! `link.rs` holds the connection, `supervisor.rs` makes it, `script.rs` is the compare-and-set, `scan.rs`
 //! globs, `fault.rs` what each error means, `deployment.rs` the URL, `address.rs` one server, `tls.rs` what
-//! secures it, `sentinel.rs` where a primary is, `pool.rs` what `get_redis` hands out.
+//! secures it, `sentinel.rs` where a primary is, `pool.rs` what `get_redis` hands out, `abilities.rs` what not
+//! every server can do.
 //! `sessions.rs` keeps the sessions of a user. `joint.rs` asks for an entry and its tags in one flush.
 //! `tracking.rs` is the connection that tells what changed, `tracker.rs` makes that one.
 //! `queue.rs` keeps writes for a database.
 
+mod abilities;
 mod address;
 mod cluster;
 mod deployment;

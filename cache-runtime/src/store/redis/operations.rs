@@ -8,7 +8,7 @@ use redis::{Cmd, Pipeline, Value, cmd};
 
 use super::script::{self, ADD, EXTEND, RELEASE, STAMP, SWAP};
 use super::wire::{aged, bytes_of, count_of, life_of, millis, set};
-use super::{RedisStore, STEP, joint, sessions};
+use super::{RedisStore, STEP, abilities, joint, sessions};
 use crate::error::StoreError;
 use crate::record::{self, Prefix};
 use crate::store::joint::{How, Joint, OnEntry, OnTag, Sighted};
@@ -62,8 +62,7 @@ impl Store for RedisStore {
 
     fn acquire<'a>(&'a self, key: &'a str, lease: Bytes, life: Duration) -> Reply<'a, Option<Bytes>> {
         Box::pin(async move {
-            let mut set = set(key, &lease, Some(life));
-            let reply = self.send(set.arg("NX").arg("GET")).await?;
+            let reply = abilities::acquire(&self.link, key, &lease, life).await?;
             self.link.expect(bytes_of(reply))
         })
     }

@@ -40,7 +40,7 @@ use self::keys::{Keys, MOST_SHARDS};
 pub(super) use self::scripts::DROP;
 use self::scripts::{AGAIN, FIGURES, LEAVE, READ, RECOVER, REPLAY, TEND};
 use self::synced::Synced;
-use super::fault;
+use super::abilities;
 use super::link::{Link, Part};
 use super::script::Script;
 use super::wire::{bytes_of, count_of, millis};
@@ -293,8 +293,8 @@ impl Queue for RedisQueue {
                 let shards = shards.to_string();
                 let args = [shards.as_bytes()];
                 // It writes nothing, so it may be sent twice.
-                let reply = match self.link.send(&FIGURES.call(&keys, &args), true).await {
-                    Err(error) if fault::is_unknown_script(&error) => {
+                let reply = match self.link.send(&FIGURES.call(&self.link, &keys, &args), true).await {
+                    Err(error) if abilities::wants_whole(&self.link, &error) => {
                         self.link.send(&FIGURES.whole_call(&keys, &args), true).await?
                     }
                     answered => answered?,

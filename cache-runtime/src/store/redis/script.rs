@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use redis::{Cmd, Value, cmd};
 
-use super::fault;
+use super::abilities;
 use super::link::Link;
 use crate::error::StoreError;
 use crate::record::Prefix;
@@ -54,7 +54,16 @@ pub(super) static RELEASE: Script = Script::new(
 pub(super) static KEEP: Script = Script::new(
     "if redis.call('STRLEN', KEYS[1]) ~= 16 then return 0 end
      if ARGV[1] == '' then return redis.call('PERSIST', KEYS[1]) end
-     return redis.call('PEXPIRE', KEYS[1], ARGV[1], 'GT')",
+     local left = redis.call('PTTL', KEYS[1])
+     if left < 0 or left >= tonumber(ARGV[1]) then return 0 end
+     return redis.call('PEXPIRE', KEYS[1], ARGV[1])",
+);
+
+/// value, life in ms: sets a key that isn't there, or gives what is; where `SET` doesn't take `NX` and `GET`.
+/// What may be refused comes first, so a replica, and one without memory, say so.
+pub(super) static ACQUIRE: Script = Script::new(
+    "if redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2], 'NX') then return false end
+     return redis.call('GET', KEYS[1])",
 );
 
 /// head, token, life in ms or nothing: puts up a fence, or takes it away, as `store/fence.rs` says. The
@@ -180,14 +189,18 @@ impl Script {
         keys: &[&str],
         args: &[&[u8]],
     ) -> Result<Value, StoreError> {
-        match link.send(&self.call(keys, args), false).await {
-            Err(error) if fault::is_unknown_script(&error) => self.whole(link, keys, args).await,
-            answered => answered,
+        abilities::scripts(link).await?;
+        match link.send(&self.call(link, keys, args), false).await {
+            Err(error) if abilities::wants_whole(link, &error) => self.whole(link, keys, args).await,
+            answered => answered.inspect_err(|error| abilities::note(link, error)),
         }
     }
 
     /// The command that runs it, if the server knows it.
-    pub(super) fn call(&self, keys: &[&str], args: &[&[u8]]) -> Cmd {
+    pub(super) fn call(&self, link: &Link, keys: &[&str], args: &[&[u8]]) -> Cmd {
+        if link.abilities.whole_scripts() {
+            return self.whole_call(keys, args);
+        }
         let digest = self.digest.get_or_init(|| redis::Script::new(self.code).get_hash().to_owned());
         call("EVALSHA", digest, keys, args)
     }
@@ -204,7 +217,8 @@ impl Script {
         keys: &[&str],
         args: &[&[u8]],
     ) -> Result<Value, StoreError> {
-        link.send(&self.whole_call(keys, args), false).await
+        let reply = link.send(&self.whole_call(keys, args), false).await;
+        reply.inspect_err(|error| abilities::note(link, error))
     }
 }
 

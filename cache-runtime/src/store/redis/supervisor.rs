@@ -14,6 +14,7 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tracing::{error, info, warn};
 
+use super::abilities;
 use super::address::Address;
 use super::fault::{self, Reaction};
 use super::link::{Link, Part, State};
@@ -194,9 +195,10 @@ impl Supervisor {
             Some(key) => cmd("GET").arg(&*key).to_owned(),
             None => cmd("PING"),
         };
-        match query(connection, &question, SETUP).await.map_err(|error| fault::read(&error)) {
+        let met = abilities::meet(&self.link, connection, &question, self.protocol(), SETUP).await;
+        match met.map_err(|error| fault::read(&error)) {
             // What it says no to it has understood.
-            Ok(_) | Err((StoreError::Refused(_) | StoreError::WrongType(_), _)) => Ok(()),
+            Ok(()) | Err((StoreError::Refused(_) | StoreError::WrongType(_), _)) => Ok(()),
             Err(problem) => Err(problem),
         }
     }
@@ -237,10 +239,14 @@ impl Supervisor {
 
     /// Who the sentinels name was a primary when they looked, and may be none any more, or not yet.
     async fn check_role(&self, connection: &mut MultiplexedConnection) -> Result<(), StoreError> {
-        let protocol = if self.link.address().resp3(!self.link.resp2.load(Relaxed)) { 3 } else { 2 };
-        let reply = query(connection, &greeting(protocol), SETUP).await;
+        let reply = query(connection, &greeting(self.protocol()), SETUP).await;
         let reply = reply.map_err(|error| fault::read(&error).0)?;
         is_primary(&reply).map_err(|why| StoreError::Unavailable(why.to_owned()))
+    }
+
+    /// The version of RESP that is spoken.
+    fn protocol(&self) -> u8 {
+        if self.link.address().resp3(!self.link.resp2.load(Relaxed)) { 3 } else { 2 }
     }
 
     async fn connect(&self, server: &Address, epoch: u64) -> Result<MultiplexedConnection, StoreError> {
@@ -251,7 +257,9 @@ impl Supervisor {
         let may_fall_back = resp3 && !link.address().resp3(false);
         if may_fall_back && opened.as_ref().is_err_and(fault::lacks_resp3) {
             opened = open(false).await;
-            link.resp2.store(opened.is_ok(), Relaxed);
+            if opened.is_ok() && !link.resp2.swap(true, Relaxed) {
+                info!(target: "cache_aside", server = server.shown(), "the server has no RESP3 (`HELLO 3`): RESP2 is spoken, in which it can't tell what changes");
+            }
         }
         opened.map_err(|error| {
             let (problem, reaction) = fault::read(&error);

@@ -154,23 +154,30 @@ pub(super) fn greeting(protocol: u8) -> Cmd {
     hello
 }
 
-/// What the greeting says of the server.
-pub(super) fn is_primary(reply: &Value) -> Result<(), &'static str> {
+/// What the greeting says of the server under this name.
+pub(super) fn said(greeting: &Value, name: &str) -> Option<Vec<u8>> {
     // RESP2 has no maps.
-    let fields: Vec<(&Value, &Value)> = match reply {
+    let fields: Vec<(&Value, &Value)> = match greeting {
         Value::Map(fields) => fields.iter().map(|(name, value)| (name, value)).collect(),
         Value::Array(parts) => parts.chunks_exact(2).map(|pair| (&pair[0], &pair[1])).collect(),
-        _ => return Err(OUT_OF_STEP),
+        _ => return None,
     };
     let text = |value: &Value| match value {
         Value::BulkString(bytes) => Some(bytes.clone()),
         Value::SimpleString(text) => Some(text.clone().into_bytes()),
         _ => None,
     };
-    let role = fields.into_iter().find(|(name, _)| text(name).is_some_and(|name| name == b"role"));
-    match role.and_then(|(_, role)| text(role)) {
-        Some(role) if role == b"master" => Ok(()),
-        _ => Err("the server is no primary"),
+    let field =
+        fields.into_iter().find(|(field, _)| text(field).is_some_and(|field| field == name.as_bytes()));
+    field.and_then(|(_, value)| text(value))
+}
+
+/// Whether the greeting says that the server is one.
+pub(super) fn is_primary(greeting: &Value) -> Result<(), &'static str> {
+    match (greeting, said(greeting, "role")) {
+        (_, Some(role)) if role == b"master" => Ok(()),
+        (Value::Map(_) | Value::Array(_), _) => Err("the server is no primary"),
+        _ => Err(OUT_OF_STEP),
     }
 }
 

@@ -87,6 +87,11 @@ impl Link {
         self.alive.store(clock::millis(), Relaxed);
     }
 
+    /// The number of the connection, if there is one.
+    pub(in crate::store::redis) fn epoch(&self) -> Option<u64> {
+        if let State::Up { epoch, .. } = *self.state() { Some(epoch) } else { None }
+    }
+
     pub(in crate::store::redis) fn next_epoch(&self) -> u64 {
         self.epochs.fetch_add(1, Relaxed) + 1
     }

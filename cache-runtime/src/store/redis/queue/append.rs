@@ -7,7 +7,7 @@ use super::scripts::APPEND;
 use super::{RedisQueue, TRIES, replies};
 use crate::error::StoreError;
 use crate::store::queue::{Appended, Limits, NewEntry, NewWrite, shard_of};
-use crate::store::redis::fault;
+use crate::store::redis::abilities;
 use crate::store::redis::wire::millis;
 
 /// The script asks for all streams.
@@ -90,8 +90,8 @@ impl RedisQueue {
         if !synced {
             return Ok((self.run(&APPEND, keys, args).await?, true));
         }
-        match self.synced.send(&self.link, APPEND.call(keys, args)).await {
-            Err(error) if fault::is_unknown_script(&error) => {
+        match self.synced.send(&self.link, APPEND.call(&self.link, keys, args)).await {
+            Err(error) if abilities::wants_whole(&self.link, &error) => {
                 self.synced.send(&self.link, APPEND.whole_call(keys, args)).await
             }
             answered => answered,
