@@ -4,11 +4,11 @@ mod support;
 
 use std::sync::Arc;
 
-use cache_aside::Cache;
+use cache_aside::{Cache, cache};
 use support::cluster::Cluster;
 use support::conformance::Check;
-use support::secs;
 use support::server::Kind;
+use support::{ms, secs};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
@@ -44,4 +44,32 @@ fn a_cluster_does_what_one_server_does() {
         outcomes.into_iter().flatten().collect()
     });
     assert!(failed.is_empty(), "{}", failed.join("\n"));
+}
+
+#[cache(key = "own:{id}", ttl = 60, near = true)]
+async fn own(id: u64) -> u64 {
+    id
+}
+
+/// All that the crate asks for is in the namespace, also when it asks whether a node serves its slots.
+#[test]
+fn a_user_needs_no_key_beyond_the_namespace() {
+    let cluster = Cluster::with(Kind::Redis, 3, 0, |node| node.user("app", "secret", "~shop:* &* +@all"));
+    let url = cluster.url().replace("://", "://app:secret@");
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let cache = Cache::builder().redis(url).namespace("shop").near_staleness(ms(150)).build().unwrap();
+        Cache::scope(cache, async {
+            // Long enough for signs of life to be asked for.
+            for _ in 0..50 {
+                assert_eq!(own(1).await, 1);
+                tokio::time::sleep(ms(10)).await;
+            }
+            own::clear_cache(1).await.unwrap();
+        })
+        .await;
+    });
+    for node in cluster.primaries() {
+        assert_eq!(node.command(&["ACL", "LOG"]), "", "what it was refused");
+    }
 }

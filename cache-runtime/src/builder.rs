@@ -305,7 +305,9 @@ impl Builder {
                 match Deployment::parse(&url, &tls)? {
                     Deployment::Server(server) => Box::new(RedisStore::new(server, link, kept)),
                     Deployment::Sentinel(sentinels) => Box::new(RedisStore::new(sentinels, link, kept)),
-                    Deployment::Cluster(seeds) => Box::new(ClusterStore::new(seeds, link, kept)),
+                    Deployment::Cluster(seeds) => {
+                        Box::new(ClusterStore::new(seeds, link, kept, options.namespace.as_deref()))
+                    }
                 }
             }
         };

@@ -36,7 +36,6 @@ use self::pool::Pool;
 pub(super) use self::pool::Pooled;
 use self::queue::ClusterQueue;
 use self::route::{asked, route};
-pub(super) use self::slot::key_in;
 use super::fault::redirect;
 use super::{Address, LinkOptions};
 use crate::error::StoreError;
@@ -70,10 +69,15 @@ impl Drop for ClusterStore {
 
 impl ClusterStore {
     /// Connects when it is first asked for something. There is at least one seed.
-    pub(crate) fn new(seeds: Vec<Address>, options: LinkOptions, kept: Arc<Kept>) -> Self {
+    pub(crate) fn new(
+        seeds: Vec<Address>,
+        options: LinkOptions,
+        kept: Arc<Kept>,
+        namespace: Option<&str>,
+    ) -> Self {
         Self {
             pool: Pool::new(&seeds),
-            fleet: Arc::new(Fleet::new(seeds, options, kept)),
+            fleet: Arc::new(Fleet::new(seeds, options, kept, namespace)),
             queues: Mutex::default(),
         }
     }

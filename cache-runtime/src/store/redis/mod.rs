@@ -148,8 +148,8 @@ impl RedisStore {
     }
 
     /// The server has this slot, which it is asked about when it gives a sign of life.
-    fn probe(&self, slot: u16) {
-        self.link.tracking.probe(slot, || cluster::key_in(slot));
+    fn probe(&self, slot: u16, key: impl FnOnce() -> String) {
+        self.link.tracking.probe(slot, key);
     }
 
     async fn flag(&self, script: &Script, key: &str, args: &[&[u8]]) -> Result<bool, StoreError> {

@@ -15,7 +15,7 @@ use tracing::{info, warn};
 
 use super::choir::Choir;
 use super::node::Node;
-use super::slot::{Range, SLOTS, SlotMap};
+use super::slot::{Range, SLOTS, SlotMap, key_in};
 use super::steward::Steward;
 use crate::clock;
 use crate::error::StoreError;
@@ -31,6 +31,8 @@ pub(super) struct Fleet {
     pub(super) seeds: Vec<Address>,
     pub(super) options: LinkOptions,
     pub(super) kept: Arc<Kept>,
+    /// What all keys begin with.
+    beginning: String,
     pub(super) choir: Arc<Choir>,
     // std mutex: never held across an await
     state: Mutex<State>,
@@ -69,12 +71,18 @@ enum View {
 }
 
 impl Fleet {
-    pub(super) fn new(seeds: Vec<Address>, options: LinkOptions, kept: Arc<Kept>) -> Self {
+    pub(super) fn new(
+        seeds: Vec<Address>,
+        options: LinkOptions,
+        kept: Arc<Kept>,
+        namespace: Option<&str>,
+    ) -> Self {
         let state = State { map: Arc::new(SlotMap::empty()), nodes: Vec::new(), view: View::Unknown };
         Self {
             seeds,
             options,
             kept,
+            beginning: namespace.map(|name| format!("{name}:")).unwrap_or_default(),
             choir: Arc::new(Choir::new()),
             state: Mutex::new(state),
             changed: Notify::new(),
@@ -157,6 +165,11 @@ impl Fleet {
         Ok(node)
     }
 
+    /// A key of this slot, to ask who has it.
+    pub(super) fn probe(&self, slot: u16) -> String {
+        key_in(slot, &self.beginning)
+    }
+
     /// How far the cluster was when the map was made.
     pub(super) fn epoch(&self) -> u64 {
         self.epoch.load(Relaxed)
@@ -184,7 +197,7 @@ impl Fleet {
             info!(target: "cache_aside", primaries = primaries.len(), "the slots of the cluster are known");
         }
         for (node, slot) in primaries {
-            node.store.probe(slot);
+            node.store.probe(slot, || self.probe(slot));
         }
     }
 

@@ -25,7 +25,7 @@ use tokio::time::timeout;
 use super::fleet::Fleet;
 use super::node::Node;
 use super::route::route;
-use super::slot::{SLOTS, key_in};
+use super::slot::SLOTS;
 use crate::error::StoreError;
 use crate::store::redis::STEP;
 use crate::store::redis::fault::redirect;
@@ -205,7 +205,7 @@ impl Fleet {
 
     /// Where this slot is on its way to, by the name that the node sends others on to.
     async fn importer(self: &Arc<Self>, from: &Arc<Node>, slot: u16) -> Result<Arc<Node>, StoreError> {
-        let key = key_in(slot);
+        let key = self.probe(slot);
         let reply = timeout(self.options.budget, from.store.get(&key)).await;
         let found =
             match reply.unwrap_or_else(|_| Err(StoreError::Timeout("a node doesn't answer".to_owned()))) {

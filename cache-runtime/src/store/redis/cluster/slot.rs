@@ -28,10 +28,10 @@ fn tag_of(key: &[u8]) -> &[u8] {
     }
 }
 
-/// A key of this slot, which nobody else uses.
-pub(in crate::store::redis) fn key_in(slot: u16) -> String {
+/// A key of this slot that begins so, and that nobody writes. There is no brace in how it begins.
+pub(super) fn key_in(slot: u16, beginning: &str) -> String {
     (0..u64::MAX)
-        .map(|number| format!("@probe:{{{number}}}"))
+        .map(|number| format!("{beginning}@probe:{{{number}}}"))
         .find(|key| slot_of(key.as_bytes()) == slot)
         .expect("there are keys of every slot")
 }
@@ -138,7 +138,8 @@ mod tests {
         assert_eq!(tag_of(b"foo{bar}{zap}"), b"bar");
         assert_eq!(tag_of(b"foo{bar"), b"foo{bar");
         for slot in [0, 1, 9999, SLOTS - 1] {
-            assert_eq!(slot_of(key_in(slot).as_bytes()), slot);
+            assert_eq!(slot_of(key_in(slot, "").as_bytes()), slot);
+            assert_eq!(slot_of(key_in(slot, "shop:").as_bytes()), slot);
         }
     }
 

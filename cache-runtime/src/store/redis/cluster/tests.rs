@@ -30,7 +30,7 @@ fn store_that_keeps(cluster: &Cluster, kept: Arc<Kept>) -> ClusterStore {
     let Deployment::Cluster(seeds) = Deployment::parse(&cluster.url(), &TlsFiles::default()).unwrap() else {
         panic!("it is the URL of one");
     };
-    ClusterStore::new(seeds, options, kept)
+    ClusterStore::new(seeds, options, kept, None)
 }
 
 /// One cluster for tests that run at the same time; it goes with the last of them. What each of them finds in its
