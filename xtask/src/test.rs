@@ -7,14 +7,19 @@ use crate::compat;
 use crate::run::{Done, run, say};
 use crate::servers;
 
-/// Everything there is; examples are run by a test of their own. Nothing is skipped: what can't run is an error.
+/// Everything there is; examples are run by a test of their own. What can't run is an error, but for the oldest server:
+/// where nobody has built one for this machine, the last line says so.
 pub(crate) fn all() -> Done {
     let servers = servers::environment()?;
     for words in [["test", "--workspace", "--all-targets"], ["test", "--workspace", "--doc"]] {
         run(cargo(&words).envs(servers.clone()))?;
     }
-    compat::oldest()?;
-    say("All tests passed.");
+    match compat::oldest()? {
+        None => say("All tests passed."),
+        Some(why) => say(&format!(
+            "{why}\nAll tests passed, but for those on the oldest server: nothing was tested on it."
+        )),
+    }
     Ok(())
 }
 
