@@ -17,12 +17,13 @@ use tracing::Instrument;
 
 use crate::ahead::Ticket;
 use crate::cache::Cache;
-use crate::call::{Call, Entered, enter, finish, take_refresh};
+use crate::call::{Call, Entered, enter, finish};
 use crate::close::Nearness;
 use crate::engine::Pass;
 use crate::global;
 use crate::lead::Lead;
 use crate::policy::Fate;
+use crate::refresh::take_refresh;
 use crate::sight::{Age, Ask, Hit, Sight};
 use crate::value::Kind;
 

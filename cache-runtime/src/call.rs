@@ -3,7 +3,6 @@
 #![allow(clippy::missing_errors_doc)] // users read the docs of the generated helpers
 
 use std::any::{Any, type_name};
-use std::cell::Cell;
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::pin::pin;
@@ -15,22 +14,19 @@ use tracing::warn;
 
 use crate::cache::Cache;
 use crate::close::{Far, Nearness};
-use crate::commands::Commands;
 use crate::deferred;
 use crate::engine::{Pass, Step};
 use crate::error::CacheError;
-use crate::events::Stats;
 use crate::global::{self, CacheRef};
-use crate::key::{self, Key, KeyFault, KeyMaker, LONGEST, NamedKey, Piece};
+use crate::key::{self, Key, KeyFault, KeyMaker, NamedKey, Piece};
 use crate::lead::Lead;
-use crate::policy::{Fate, Life};
-use crate::put::encode_put;
+use crate::policy::Fate;
 use crate::recovery::Target;
+use crate::refresh::take_refresh;
 use crate::sight::{Ask, Hit};
-use crate::site::{At, Labels, Site};
-use crate::store::Reach;
+use crate::site::{At, Labels};
 use crate::tags::Tags;
-use crate::value::{Kind, Stores};
+use crate::value::Kind;
 
 /// One call being prepared; `N` says whether it keeps what it reads in this process, too.
 #[derive(Debug)]
@@ -96,7 +92,7 @@ impl<N> Call<N> {
     }
 
     /// Once.
-    fn named(&mut self) -> Result<NamedKey, CacheError> {
+    pub(crate) fn named(&mut self) -> Result<NamedKey, CacheError> {
         Ok(self.key.take().unwrap_or(Err(KeyFault::Empty))?)
     }
 
@@ -130,7 +126,7 @@ impl<N> Call<N> {
     }
 
     /// A glob that covers the key and all that are made like it.
-    fn cover(&self, cache: &Cache) -> Option<String> {
+    pub(crate) fn cover(&self, cache: &Cache) -> Option<String> {
         let glob = key::all_of(&self.at);
         (!glob.starts_with('*')).then(|| cache.core().full_glob(&glob))
     }
@@ -311,141 +307,4 @@ where
         Ok(error) => (Err(error), false),
         Err(panic) => resume_unwind(panic),
     }
-}
-
-/// Forgets the entry of these arguments; true if there was a value.
-pub async fn clear(mut call: Call) -> Result<bool, CacheError> {
-    let cache = call.cache()?;
-    let key = cache.core().full(call.named()?.text)?;
-    if deferred::collect(&cache, || (Target::Key(key.clone()), call.cover(&cache))) {
-        return Ok(false);
-    }
-    cache.core().books(Some(call.at.site)).count(|book| &book.invalidations);
-    let core = cache.core();
-    // It may not be lost; it is kept, and its caller is told that it isn't done yet.
-    core.invalidate_key(&key).await.inspect_err(|_| core.keep(Target::Key(key.clone()), call.cover(&cache)))
-}
-
-/// Forgets every entry of the function.
-pub async fn clear_all(mut call: Call) -> Result<(), CacheError> {
-    let cache = call.cache()?;
-    if call.at.site.tags.is_some() {
-        return Box::pin(cache.invalidate_function(call.at)).await;
-    }
-    let glob = cache.core().full_glob(&key::all_of(&call.at));
-    if deferred::collect(&cache, || (Target::Made(glob.clone()), None)) {
-        return Ok(());
-    }
-    cache.core().books(Some(call.at.site)).count(|book| &book.invalidations);
-    let core = cache.core();
-    let done = core.invalidate_glob(&glob, Reach::Value).await;
-    done.inspect_err(|_| core.keep(Target::Made(glob.clone()), None)).map(drop)
-}
-
-/// The key of these arguments, without the namespace.
-pub fn cache_key(call: &Call) -> Result<String, CacheError> {
-    let text = call.key.clone().unwrap_or(Err(KeyFault::Empty))?.text;
-    if text.len() > LONGEST {
-        Err(CacheError::KeyTooLong { bytes: text.len(), max: LONGEST })
-    } else {
-        Ok(text)
-    }
-}
-
-/// Looks without loading.
-pub async fn cached<K, R>(mut call: Call, _kind: K) -> Result<Option<R>, CacheError>
-where
-    K: Kind<R>,
-    K::Value: DeserializeOwned,
-{
-    let cache = call.cache()?;
-    let commands = Commands::new(&cache, call.ask::<K::Value>(&cache)?);
-    if deferred::is_inside() {
-        return Ok(None);
-    }
-    let Some(hit) = commands.peek().await? else { return Ok(None) };
-    Ok(hit.decode().ok().map(|value| K::join(Ok(value))))
-}
-
-/// Stores by hand; the last put wins, but an older `version` never overwrites a newer one.
-pub async fn put<K, R, V, J>(mut call: Call, _kind: K, value: &V, judge: J) -> Result<(), CacheError>
-where
-    K: Kind<R>,
-    K::Value: DeserializeOwned,
-    V: Stores<R> + ?Sized,
-    J: FnOnce(&K::Value) -> Fate,
-{
-    let cache = call.cache()?;
-    let (core, ask) = (cache.core(), call.ask::<K::Value>(&cache)?);
-    if deferred::collect(&cache, || (Target::Key(ask.key.clone()), call.cover(&cache))) {
-        return Ok(());
-    }
-    let site = call.at.site;
-    let entry = encode_put::<K, R, _, _>(&cache, &ask, value, judge)?;
-    match entry.life {
-        Life::For(life) => {
-            let commands = Commands::new(&cache, ask);
-            let is_put = if site.tags.is_some() {
-                Box::pin(commands.put_tagged(entry, life)).await?
-            } else {
-                commands.put(entry.record, life).await?
-            };
-            if !is_put {
-                core.books(Some(site)).count(|book| &book.fills_refused);
-            }
-            Ok(())
-        }
-        // The rules refuse this value; what stood there is older than it.
-        Life::Over => core.invalidate_key(&ask.key).await.map(drop),
-    }
-}
-
-/// What happened to the function in this process.
-pub fn stats(at: At) -> Stats {
-    at.site.counters.snapshot(0)
-}
-
-thread_local! {
-    /// The function whose next call in this poll is a refresh.
-    static REFRESH: Cell<Option<usize>> = const { Cell::new(None) };
-}
-
-/// Runs `run`, a call of the function that stands here, as a refresh: it doesn't read, it loads and stores.
-pub async fn refresh<F: Future>(at: At, run: F) -> F::Output {
-    let site = std::ptr::from_ref(at.site).addr();
-    let mut run = pin!(run);
-    let mut first = true;
-    // A decorated function reaches `call` in its first poll, before it waits for anything.
-    std::future::poll_fn(|cx| {
-        if std::mem::take(&mut first) {
-            REFRESH.set(Some(site));
-            let _mark = Mark;
-            run.as_mut().poll(cx)
-        } else {
-            run.as_mut().poll(cx)
-        }
-    })
-    .await
-}
-
-/// Takes the mark away, also when the poll panics.
-struct Mark;
-
-impl Drop for Mark {
-    fn drop(&mut self) {
-        REFRESH.set(None);
-    }
-}
-
-/// Whether the next call of the function in this poll is a refresh.
-pub(crate) fn is_refresh(site: &'static Site) -> bool {
-    REFRESH.get() == Some(std::ptr::from_ref(site).addr())
-}
-
-pub(crate) fn take_refresh(site: &'static Site) -> bool {
-    let asked = is_refresh(site);
-    if asked {
-        REFRESH.set(None);
-    }
-    asked
 }

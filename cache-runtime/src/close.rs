@@ -7,12 +7,13 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use crate::cache::Cache;
-use crate::call::{Call, is_refresh};
+use crate::call::Call;
 use crate::deferred;
 use crate::global;
 use crate::key::{Key, KeyMaker};
 use crate::lent::OfCarried;
 use crate::near::Ticket;
+use crate::refresh::is_refresh;
 use crate::sight::Hit;
 use crate::site::{At, Instance};
 use crate::value::Kind;
