@@ -35,24 +35,25 @@ mod without {
     use deadpool_redis::cluster::ClusterClientBuilder;
     use redis::ConnectionInfo;
 
-    use super::{CacheError, TlsFiles, can};
+    use super::{CacheError, NEEDED, TlsFiles};
 
+    /// There are none.
     #[derive(Clone)]
-    pub(in crate::store::redis) struct Certificates;
+    pub(in crate::store::redis) enum Certificates {}
 
     impl Certificates {
-        pub(in crate::store::redis) fn secure(&self, client: ClusterClientBuilder) -> ClusterClientBuilder {
-            client
+        pub(in crate::store::redis) fn secure(&self, _: ClusterClientBuilder) -> ClusterClientBuilder {
+            match *self {}
         }
     }
 
     pub(in crate::store::redis) fn prepare() {}
 
     pub(in crate::store::redis) fn secured(
-        info: ConnectionInfo,
+        _: ConnectionInfo,
         _: &TlsFiles,
     ) -> Result<(ConnectionInfo, Certificates), CacheError> {
-        can().map(|()| (info, Certificates))
+        Err(CacheError::Settings(NEEDED.to_owned()))
     }
 }
 
