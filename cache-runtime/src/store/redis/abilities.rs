@@ -93,11 +93,12 @@ pub(super) async fn meet(
         lacks_set_nx_get(link, &release);
     }
     let mut refusal = || replies.next().and_then(Result::err).map(|error| fault::read(&error).0);
-    if let Some(error) = refusal() {
-        wants_whole(link, &error);
-    }
-    if let Some(error) = refusal() {
-        note(link, &error);
+    match (refusal(), refusal()) {
+        (_, Some(error)) => note(link, &error),
+        (Some(error), None) => {
+            wants_whole(link, &error);
+        }
+        (None, None) => {}
     }
     answer
 }

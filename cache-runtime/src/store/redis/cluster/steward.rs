@@ -52,6 +52,19 @@ fn state(info: &Value) -> Option<(bool, u64)> {
     Some((field("cluster_state")? == "ok", field("cluster_current_epoch")?.trim().parse().ok()?))
 }
 
+/// What a server says that is part of no cluster, and what to write then.
+fn alone(address: &Address, error: StoreError) -> StoreError {
+    match (&error, address.node()) {
+        (StoreError::Refused(text), Some((host, port))) if text.contains("cluster support disabled") => {
+            let scheme = if address.certificates().is_some() { "rediss" } else { "redis" };
+            StoreError::Refused(format!(
+                "the server is part of no cluster: write REDIS_URL={scheme}://{host}:{port}"
+            ))
+        }
+        _ => error,
+    }
+}
+
 /// Whether a key may be one of tags; that it looks like one does no harm.
 fn is_of_tags(key: &str) -> bool {
     key.contains("@tag") || key.contains("@fn:")
@@ -165,7 +178,7 @@ impl Steward {
             let info = query(&mut connection, cmd("CLUSTER").arg("INFO"), SETUP).await.ok();
             Ok((slots, info))
         };
-        let (slots, info) = told.await.map_err(|error| fault::read(&error).0)?;
+        let (slots, info) = told.await.map_err(|error| alone(address, fault::read(&error).0))?;
         let ranges = ranges(&slots).ok_or_else(unreadable)?;
         let host = address.node().map(|(host, _)| host.to_owned()).unwrap_or_default();
         let covered = ranges.iter().map(|range| usize::from(range.last) + 1 - usize::from(range.first)).sum();

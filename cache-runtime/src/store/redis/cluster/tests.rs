@@ -11,6 +11,7 @@ use crate::store::queue::NewWrite;
 use crate::store::queue::conformance::{BASE, Bench, LIMITS, entry, queue_conformance};
 use crate::store::redis::support::cluster::Cluster;
 use crate::store::redis::support::process::Kind;
+use crate::store::redis::support::server::Server;
 use crate::store::redis::{Deployment, Part, RedisStore};
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -352,4 +353,23 @@ async fn a_key_of_a_cluster_that_is_asked_for_as_a_server_says_what_to_write() {
         keys("elsewhere").into_iter().find(|key| cluster.primary_of(key).port() != cluster.nodes[0].port());
     assert!(store.get(&elsewhere.unwrap()).await.is_err());
     assert!(log.text().contains("write REDIS_URL=redis+cluster://127.0.0.1:"), "{}", log.text());
+}
+
+#[tokio::test]
+async fn a_server_that_is_asked_for_its_cluster_says_what_to_write() {
+    let server = Server::redis().start();
+    let url = format!("redis+cluster://127.0.0.1:{}", server.port());
+    let Deployment::Cluster(seeds) = Deployment::parse(&url, &TlsFiles::default()).unwrap() else {
+        panic!("it is the URL of one");
+    };
+    let options = LinkOptions {
+        budget: SECOND,
+        breaker: 5,
+        reconnect: (SECOND, SECOND),
+        delta: SECOND,
+        part: Part::Whole,
+    };
+    let store = ClusterStore::new(seeds, options, Arc::new(Kept::new(1, "*".to_owned())), None);
+    let error = store.get("k").await.unwrap_err().to_string();
+    assert!(error.contains(&format!("write REDIS_URL=redis://127.0.0.1:{}", server.port())), "{error}");
 }
