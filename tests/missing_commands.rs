@@ -16,6 +16,7 @@ use sample::{World, eventually, patient, write};
 use support::script::{Reply, Script};
 use support::server::{Builder, Kind, Server};
 use support::{Loads, secs};
+use tokio::task::JoinSet;
 
 const BOTH: [Kind; 2] = [Kind::Redis, Kind::Valkey];
 
@@ -32,6 +33,12 @@ fn renamed(kind: Kind, commands: &[&str]) -> Builder {
 
 #[cache(ttl = 600, key = "labelled:{id}", tags = ["label:{id}"], cache = cache)]
 async fn labelled(cache: &Cache, loads: &Loads, id: u64) -> u64 {
+    let _ = id;
+    loads.load(std::time::Duration::ZERO).await
+}
+
+#[cache(ttl = 600, key = "plain:{id}", cache = cache)]
+async fn plain(cache: &Cache, loads: &Loads, id: u64) -> u64 {
     let _ = id;
     loads.load(std::time::Duration::ZERO).await
 }
@@ -101,6 +108,28 @@ async fn without_scripts_functions_run_uncached_and_that_is_said() {
     }
 }
 
+/// In the words of a service, without quotes.
+#[tokio::test]
+async fn where_scripts_are_refused_in_other_words_no_lease_is_taken() {
+    let server = Server::redis().start();
+    let script = Script::over(&server.url(), |words| match words {
+        [name, ..] if name.starts_with("EVALSHA") => {
+            Reply::Error("ERR command evalsha not support for normal user")
+        }
+        [name, ..] if name.starts_with("EVAL") => {
+            Reply::Error("ERR command eval not support for normal user")
+        }
+        _ => Reply::Default,
+    });
+    let (log, _guard) = Log::new();
+    let world = World::new(patient(&script.url()).build().unwrap());
+    for id in 1..10 {
+        world.check(id).await;
+    }
+    assert_eq!(server.command(&["DBSIZE"]), "0");
+    assert_eq!(log.count("functions run uncached until its user may"), 1, "{}", log.text());
+}
+
 #[tokio::test]
 async fn scripts_that_are_allowed_after_all_are_used() {
     let server = without(Kind::Redis, &["eval", "evalsha"]).start();
@@ -109,6 +138,50 @@ async fn scripts_that_are_allowed_after_all_are_used() {
     world.check(2).await;
     server.command(&["ACL", "SETUSER", "app", "+eval", "+evalsha"]);
     world.until_hit(2).await;
+}
+
+/// Or all who are waiting would ask, each time.
+#[tokio::test]
+async fn whether_scripts_are_allowed_meanwhile_is_asked_by_one() {
+    let server = without(Kind::Redis, &["eval", "evalsha"]).start();
+    let cache = patient(&server.url()).build().unwrap();
+    let loads = Arc::new(Loads::new());
+    let rush = async || {
+        let calls: JoinSet<_> = (0..50)
+            .map(|id| {
+                let (cache, loads) = (cache.clone(), Arc::clone(&loads));
+                async move { plain(&cache, &loads, id).await }
+            })
+            .collect();
+        calls.join_all().await;
+    };
+    rush().await;
+    server.command(&["CONFIG", "RESETSTAT"]);
+    tokio::time::sleep(std::time::Duration::from_millis(5_100)).await;
+    rush().await;
+    let stats = server.command(&["INFO", "commandstats"]);
+    let refused = stats.lines().find(|line| line.starts_with("cmdstat_eval:"));
+    assert!(refused.is_some_and(|line| line.contains("rejected_calls=1,")), "{refused:?}");
+}
+
+/// Who isn't let in doesn't know what is behind the door.
+#[tokio::test]
+async fn a_server_that_wants_a_password_is_not_said_to_lack_anything() {
+    for kind in BOTH {
+        let (log, _guard) = Log::new();
+        let server = Server::of(kind).password("secret").start();
+        let world = World::new(patient(&server.url().replace(":secret@", "")).build().unwrap());
+        world.check(1).await;
+        assert_eq!(log.count("the server refuses"), 1, "{}", log.text());
+        assert_eq!(log.count("RESP3") + log.count("takes leases"), 0, "{}", log.text());
+        server.command(&["CONFIG", "SET", "requirepass", ""]);
+        server.command(&["CLIENT", "KILL", "USER", "default"]);
+        world.until_hit(1).await;
+        let clients = server.command(&["CLIENT", "LIST"]);
+        let ours: Vec<_> = clients.lines().filter(|line| line.contains(" user=default ")).collect();
+        let speaks = |line: &str| line.contains(" resp=3") || !line.contains(" resp=");
+        assert!(!ours.is_empty() && ours.iter().all(|line| speaks(line)), "{clients}");
+    }
 }
 
 #[tokio::test]

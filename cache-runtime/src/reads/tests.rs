@@ -1,5 +1,6 @@
 //! Against a server whose replies are held, or take a millisecond.
 
+mod busy_line;
 mod slow_line;
 mod world;
 

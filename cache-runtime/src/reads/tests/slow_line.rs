@@ -59,7 +59,7 @@ async fn a_flush_has_as_many_keys_as_come_in_good_time() {
     for _ in 0..6 {
         rushes.push(line.rush().await);
     }
-    assert_eq!(rushes, [(512, 512), (256, 256), (128, 128), (0, 64), (0, 32), (0, 32)]);
+    assert_eq!(rushes, [(512, 512), (256, 256), (128, 128), (0, 64), (0, 32), (0, 48)]);
     line.micros.store(10, SeqCst);
-    assert_eq!([line.rush().await, line.rush().await], [(0, 32), (0, 64)]);
+    assert_eq!([line.rush().await, line.rush().await], [(0, 64), (0, 128)]);
 }

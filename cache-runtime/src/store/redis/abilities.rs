@@ -35,7 +35,7 @@ pub(super) struct Abilities {
     /// Until then (by `clock::millis`) no script is tried; 0: they run.
     no_scripts: AtomicU64,
     /// What was said, once each.
-    said: [AtomicBool; 3],
+    said: [AtomicBool; 4],
 }
 
 impl Abilities {
@@ -89,16 +89,27 @@ pub(super) async fn meet(
     let replies = within(patience, connection.send_packed_commands(&all, 0, all.len())).await?;
     let mut replies = replies.into_iter().map(Value::extract_error);
     let answer = replies.next().transpose().map(drop);
-    if let Some(release) = link.abilities.learn(replies.next().and_then(Result::ok).as_ref()) {
+    let greeted = replies.next();
+    // Who doesn't know us says nothing of what he can.
+    let is_stranger = matches!(&greeted, Some(Err(error)) if error.code() == Some("NOAUTH"));
+    if let Some(release) = link.abilities.learn(greeted.and_then(Result::ok).as_ref())
+        && !is_stranger
+    {
         lacks_set_nx_get(link, &release);
     }
     let mut refusal = || replies.next().and_then(Result::err).map(|error| fault::read(&error).0);
     match (refusal(), refusal()) {
-        (_, Some(error)) => note(link, &error),
+        // In whatever words: there is nothing here that a server could mind, but that there is no key.
+        (_, Some(StoreError::Refused(text)))
+            if (text.starts_with("ERR ") || text.starts_with("NOPERM "))
+                && !text.to_lowercase().contains("keys") =>
+        {
+            lacks_scripts(link);
+        }
         (Some(error), None) => {
             wants_whole(link, &error);
         }
-        (None, None) => {}
+        _ => {}
     }
     answer
 }
@@ -163,8 +174,10 @@ pub(super) async fn scripts(link: &Arc<Link>) -> Result<(), StoreError> {
     if until == 0 {
         return Ok(());
     }
-    if clock::millis() >= until {
-        // Somebody may have allowed it.
+    let now = clock::millis();
+    // Somebody may have allowed it. One asks; the others wait neither for that nor in a queue behind their own.
+    if now >= until && link.abilities.no_scripts.compare_exchange(until, now + REST, Relaxed, Relaxed).is_ok()
+    {
         match link.send(&whole(), false).await {
             Ok(_) => {
                 link.abilities.no_scripts.store(0, Relaxed);
@@ -192,10 +205,21 @@ pub(super) fn wants_whole(link: &Link, error: &StoreError) -> bool {
 /// What was said to a script that was sent whole.
 pub(super) fn note(link: &Link, error: &StoreError) {
     if fault::lacks_command(error, "eval") {
-        link.abilities.no_scripts.store(clock::millis() + REST, Relaxed);
-        if link.abilities.is_news(2) {
-            error!(target: "cache_aside", server = link.address().shown(), "the server runs no scripts (`EVAL`), which leases and fills need: functions run uncached until its user may `+eval` and `+evalsha`");
-        }
+        lacks_scripts(link);
+    }
+}
+
+fn lacks_scripts(link: &Link) {
+    link.abilities.no_scripts.store(clock::millis() + REST, Relaxed);
+    if link.abilities.is_news(2) {
+        error!(target: "cache_aside", server = link.address().shown(), "the server runs no scripts (`EVAL`), which leases and fills need: functions run uncached until its user may `+eval` and `+evalsha`");
+    }
+}
+
+/// The connection speaks RESP2, though RESP3 was asked for.
+pub(super) fn lacks_resp3(link: &Link) {
+    if link.abilities.is_news(3) {
+        info!(target: "cache_aside", server = link.address().shown(), "the server has no RESP3 (`HELLO 3`): RESP2 is spoken, in which it can't tell what changes");
     }
 }
 

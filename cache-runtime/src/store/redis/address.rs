@@ -149,6 +149,10 @@ impl Address {
         }
     }
 
+    pub(super) fn has_password(&self) -> bool {
+        self.info.redis_settings().password().is_some()
+    }
+
     pub(super) fn certificates(&self) -> Option<&Certificates> {
         self.certificates.as_ref()
     }

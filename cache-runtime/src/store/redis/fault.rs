@@ -78,7 +78,10 @@ pub(super) fn lacks_command(error: &StoreError, name: &str) -> bool {
     let StoreError::Refused(text) = error else { return false };
     let text = text.to_lowercase().replace('`', "'");
     let lacks = ["noperm", "err unknown command", "err unsupported command", "err command is not available"];
-    lacks.iter().any(|start| text.starts_with(start)) && text.contains(&format!("'{name}'"))
+    let is_quoted = || text.contains(&format!("'{name}'"));
+    // Tair, once ApsaraDB: `ERR command eval not support for normal user`.
+    let is_not_for_us = || text.starts_with(&format!("err command {name} not support"));
+    lacks.iter().any(|start| text.starts_with(start)) && is_quoted() || is_not_for_us()
 }
 
 /// Whether the server is too old for RESP3, or may not be greeted with it.

@@ -252,14 +252,22 @@ impl Supervisor {
     async fn connect(&self, server: &Address, epoch: u64) -> Result<MultiplexedConnection, StoreError> {
         let link = &self.link;
         let open = |resp3: bool| open(server, resp3.then(|| on_push(link, epoch)));
-        let resp3 = link.address().resp3(!link.resp2.load(Relaxed));
+        let resp3 = link.address().resp3(true);
         let mut opened = open(resp3).await;
         let may_fall_back = resp3 && !link.address().resp3(false);
+        let mut is_resp2 = false;
         if may_fall_back && opened.as_ref().is_err_and(fault::lacks_resp3) {
+            // Without a password that says nothing of RESP3, and the password may be mended on the server.
+            let is_stranger =
+                !server.has_password() && opened.as_ref().is_err_and(|error| error.code() == Some("NOAUTH"));
             opened = open(false).await;
-            if opened.is_ok() && !link.resp2.swap(true, Relaxed) {
-                info!(target: "cache_aside", server = server.shown(), "the server has no RESP3 (`HELLO 3`): RESP2 is spoken, in which it can't tell what changes");
-            }
+            is_resp2 = opened.is_ok() && !is_stranger;
+        }
+        if opened.is_ok() {
+            link.resp2.store(is_resp2, Relaxed);
+        }
+        if is_resp2 {
+            abilities::lacks_resp3(link);
         }
         opened.map_err(|error| {
             let (problem, reaction) = fault::read(&error);

@@ -8,9 +8,9 @@
 //! That no key moved twice is told by the epochs. Who is given a slot takes the highest epoch of all, unless it has that
 //! already ([`CLUSTER SETSLOT .. NODE`](https://redis.io/docs/latest/commands/cluster-setslot/), in the sources
 //! `clusterBumpConfigEpochWithoutConsensus`), and whoever wins an election takes a higher one.
-//! So if no epoch has changed, none but the one node that had the highest was given slots. And of slots that are
-//! still on their way all must be told alike. A resharding goes to one node for long, so this comes to an end while it
-//! goes on.
+//! So if no epoch has changed, none but the one node that had the highest was given slots. And what is told of a slot
+//! that is, or was, on its way must be one way: not on to a third, nor back. A resharding goes to one node for
+//! long, so this comes to an end while it goes on.
 //!
 //! Keys that a node has but may not remove are removed where they are: what has arrived of a slot that is still
 //! on its way, what went away between two steps, and all of a primary that has just become a replica.
@@ -96,15 +96,26 @@ fn once(views: &[Vec<Own>]) -> bool {
     if first.values().filter(|epoch| Some(*epoch) == highest).count() > 1 {
         return false;
     }
-    let mut ends: BTreeMap<u16, BTreeSet<&str>> = BTreeMap::new();
+    // From one to another, and neither on nor back: a slot that has arrived may be on its way back already, without
+    // a new epoch, and so may the key that was gone when its first owner was looked through, and is again.
+    let mut ways: BTreeMap<u16, BTreeSet<(&str, &str)>> = BTreeMap::new();
     for own in views.iter().flatten() {
-        let here = own.slots.iter().chain(own.coming.keys()).map(|slot| (*slot, own.id.as_str()));
-        let there = own.leaving.iter().map(|(slot, id)| (*slot, id.as_str()));
-        for (slot, id) in here.chain(there) {
-            ends.entry(slot).or_default().insert(id);
+        let there = own.leaving.iter().map(|(slot, to)| (*slot, (own.id.as_str(), to.as_str())));
+        let here = own.coming.iter().map(|(slot, from)| (*slot, (from.as_str(), own.id.as_str())));
+        for (slot, way) in there.chain(here) {
+            ways.entry(slot).or_default().insert(way);
         }
     }
-    ends.values().all(|ends| ends.len() <= 2)
+    for step in views.windows(2) {
+        for old in &step[0] {
+            for new in step[1].iter().filter(|new| new.id != old.id) {
+                for slot in old.slots.intersection(&new.slots) {
+                    ways.entry(*slot).or_default().insert((&old.id, &new.id));
+                }
+            }
+        }
+    }
+    ways.values().all(|ways| ways.len() == 1)
 }
 
 impl Fleet {
@@ -285,5 +296,22 @@ mod tests {
         let mut other = open.clone();
         other[0].leaving.insert(0, "c".to_owned());
         assert!(!once(&[open.clone(), open, other]));
+    }
+
+    #[test]
+    fn a_slot_that_arrived_and_goes_back_moves_twice_without_a_new_epoch() {
+        let before = view(&[("a", 1, &[0, 1]), ("b", 2, &[2]), ("c", 3, &[3])]);
+        let arrived = view(&[("a", 1, &[1]), ("b", 2, &[2]), ("c", 3, &[0, 3])]);
+        let mut back = arrived.clone();
+        back[2].leaving.insert(0, "a".to_owned());
+        back[0].coming.insert(0, "c".to_owned());
+        assert!(!once(&[before.clone(), arrived.clone(), back.clone()]));
+        assert!(once(&[arrived.clone(), back.clone(), back.clone()]));
+        // When it set out is told by who gives it, or by who is given it.
+        let mut open = before.clone();
+        open[0].leaving.insert(0, "c".to_owned());
+        back[0].coming.clear();
+        assert!(once(&[before, open.clone(), arrived]));
+        assert!(!once(&[open.clone(), open, back]));
     }
 }
