@@ -85,11 +85,12 @@ pub(super) fn wrapper(
         )
     };
     let owned = if site.near.is_some() { quote_spanned!(span=> #door::apart(#owned)) } else { owned };
+    let owned = quote_spanned!(span=> #owned.await);
     let call = made! {
         #statements
         #[allow(clippy::used_underscore_binding)]
         let args = (#(#given,)*);
-        #owned.await
+        #owned
     };
     let hidden = [self::body(site, item), self::away(p, site, item, &args)];
     let (inside, beside, expected) = match site.helpers {
