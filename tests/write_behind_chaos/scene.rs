@@ -232,14 +232,21 @@ impl Scene {
         self.members.retain(|(its, ..)| *its != role);
     }
 
-    /// Who was killed a moment ago counts until its lease ends and another worker tends: so that what is left
-    /// after all have been stopped was left by who was stopped.
+    /// Who was killed a moment ago counts until its lease ends and another worker tends, and has its shards until they
+    /// are taken: so that what is left after all have been stopped was left by who was stopped.
     fn forget_the_dead(&self) {
         let alive = self.members.iter().filter(|(role, ..)| *role == Role::Worker).count();
         let begun = Instant::now();
-        let known = || self.server.command(&["ZCARD", "@writes:{chaos}:workers"]);
-        while known() != alive.to_string() {
-            assert!(begun.elapsed() < secs(60), "{} of {alive} workers are known", known());
+        loop {
+            let known = self.server.command(&["ZRANGE", "@writes:{chaos}:workers", "0", "-1"]);
+            let known: Vec<&str> = known.lines().collect();
+            // `end/lease number owner`
+            let owners = self.server.command(&["HVALS", "@writes:{chaos}:own"]);
+            let mut owners = owners.lines().filter_map(|owner| owner.splitn(3, ' ').nth(2));
+            if known.len() == alive && owners.all(|owner| known.contains(&owner)) {
+                return;
+            }
+            assert!(begun.elapsed() < secs(60), "of {alive} workers {known:?} are known");
             sleep(ms(20));
         }
     }
