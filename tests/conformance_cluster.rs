@@ -1,4 +1,5 @@
-//! A cluster does what one server does (SPEC 3.2): every check in a namespace of its own, on one cluster.
+//! A cluster, and a primary that sentinels name, do what one server does (SPEC 3.2): every check in a namespace of its
+//! own.
 
 mod support;
 
@@ -7,6 +8,7 @@ use std::sync::Arc;
 use cache_aside::{Cache, cache};
 use support::cluster::Cluster;
 use support::conformance::Check;
+use support::sentinel::Trio;
 use support::server::Kind;
 use support::{ms, secs};
 use tokio::sync::Semaphore;
@@ -17,15 +19,25 @@ const SIDE_BY_SIDE: usize = 6;
 
 #[test]
 fn a_cluster_does_what_one_server_does() {
+    let cluster = Cluster::of(Kind::Redis, 3, 0);
+    all_hold(&cluster.url());
+}
+
+#[test]
+fn with_sentinels_all_is_as_with_one_server() {
+    let trio = Trio::start(Kind::Redis);
+    all_hold(&trio.url());
+}
+
+fn all_hold(url: &str) {
     let mut checks: Vec<(&'static str, Check)> = Vec::new();
     crate::conformance!(@into checks);
-    let cluster = Cluster::of(Kind::Redis, 3, 0);
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     let failed: Vec<String> = runtime.block_on(async {
         let (turns, mut running, count) =
             (Arc::new(Semaphore::new(SIDE_BY_SIDE)), JoinSet::new(), checks.len());
         for (name, check) in checks {
-            let (turns, url) = (Arc::clone(&turns), cluster.url());
+            let (turns, url) = (Arc::clone(&turns), url.to_owned());
             running.spawn(async move {
                 let _turn = turns.acquire_owned().await.unwrap();
                 // With a budget that a busy machine doesn't exhaust.

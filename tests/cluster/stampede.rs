@@ -1,4 +1,4 @@
-//! A cold key of a cluster, and four processes of 250 callers each (I5).
+//! A cold key of a cluster, and of a primary that sentinels name, and four processes of 250 callers each (I5).
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -9,6 +9,7 @@ use tokio::task::JoinSet;
 use crate::scene::three_and_three;
 use crate::support::client::Client;
 use crate::support::fleet::{self, Folder, Lines, Member, report};
+use crate::support::sentinel::Trio;
 use crate::support::server::{Kind, Server};
 use crate::support::{ms, secs};
 use crate::{member, turn};
@@ -62,17 +63,30 @@ fn call(line: &str) -> Option<(Duration, u64)> {
 
 #[test]
 fn a_thousand_callers_in_four_processes_load_once() {
-    const TEST: &str = "stampede::a_thousand_callers_in_four_processes_load_once";
     if fleet::is_member() {
         return member(callers());
     }
     let _turn = turn();
-    let (cluster, truth, folder) =
-        (three_and_three(Kind::Redis, true), Server::redis().start(), Folder::new());
-    let (url, truth_url) = (cluster.url(), truth.url());
+    let cluster = three_and_three(Kind::Redis, true);
+    load_once("stampede::a_thousand_callers_in_four_processes_load_once", &cluster.url());
+}
+
+#[test]
+fn a_thousand_callers_with_sentinels_load_once() {
+    if fleet::is_member() {
+        return member(callers());
+    }
+    let _turn = turn();
+    let trio = Trio::start(Kind::Redis);
+    load_once("stampede::a_thousand_callers_with_sentinels_load_once", &trio.url());
+}
+
+fn load_once(test: &'static str, url: &str) {
+    let (truth, folder) = (Server::redis().start(), Folder::new());
+    let truth_url = truth.url();
     let member = |number: usize| {
         let file = folder.path().join(number.to_string());
-        Member::start(TEST, file, &[("SERVER", &url), ("TRUTH", &truth_url)])
+        Member::start(test, file, &[("SERVER", &url), ("TRUTH", &truth_url)])
     };
     let mut members: Vec<Member> = (0..PROCESSES).map(member).collect();
     all_say(&members, "ready");
@@ -85,7 +99,7 @@ fn a_thousand_callers_in_four_processes_load_once() {
     let loads = truth.command(&["GET", "loads"]);
     let at = |per_cent: usize| calls[(calls.len() - 1) * per_cent / 100].0;
     report(format_args!(
-        "{TEST}: {} callers, {loads} load of 200 ms, p50 {:.0?}, p99 {:.0?}, max {:.0?}",
+        "{test}: {} callers, {loads} load of 200 ms, p50 {:.0?}, p99 {:.0?}, max {:.0?}",
         calls.len(),
         at(50),
         at(99),

@@ -15,6 +15,15 @@ use crate::store::redis::support::server::Server;
 use crate::store::redis::{Deployment, Part, RedisStore};
 
 const SECOND: Duration = Duration::from_secs(1);
+const BRIEF: LinkOptions =
+    LinkOptions { budget: SECOND, breaker: 5, reconnect: (SECOND, SECOND), delta: SECOND, part: Part::Whole };
+
+fn seeds(url: &str) -> Vec<Address> {
+    match Deployment::parse(url, &TlsFiles::default()).unwrap() {
+        Deployment::Cluster(seeds) => seeds,
+        _ => panic!("it is the URL of one"),
+    }
+}
 
 fn store(cluster: &Cluster) -> ClusterStore {
     store_that_keeps(cluster, Arc::new(Kept::new(100, "*".to_owned())))
@@ -28,10 +37,7 @@ fn store_that_keeps(cluster: &Cluster, kept: Arc<Kept>) -> ClusterStore {
         delta: 60 * SECOND,
         part: Part::Whole,
     };
-    let Deployment::Cluster(seeds) = Deployment::parse(&cluster.url(), &TlsFiles::default()).unwrap() else {
-        panic!("it is the URL of one");
-    };
-    ClusterStore::new(seeds, options, kept, None)
+    ClusterStore::new(seeds(&cluster.url()), options, kept, None)
 }
 
 /// One cluster for tests that run at the same time; it goes with the last of them. What each of them finds in its
@@ -336,17 +342,10 @@ async fn what_waits_for_a_node_keeps_nothing_else_waiting() {
 async fn a_key_of_a_cluster_that_is_asked_for_as_a_server_says_what_to_write() {
     let (log, _listening) = crate::store::redis::support::log::Log::new();
     let cluster = shared();
-    let options = LinkOptions {
-        budget: SECOND,
-        breaker: 5,
-        reconnect: (SECOND, SECOND),
-        delta: SECOND,
-        part: Part::Whole,
-    };
     let url = format!("redis://127.0.0.1:{}", cluster.nodes[0].port());
     let store = RedisStore::new(
         Address::parse(&url, &TlsFiles::default()).unwrap(),
-        options,
+        BRIEF,
         Arc::new(Kept::new(1, "*".to_owned())),
     );
     let elsewhere =
@@ -359,17 +358,7 @@ async fn a_key_of_a_cluster_that_is_asked_for_as_a_server_says_what_to_write() {
 async fn a_server_that_is_asked_for_its_cluster_says_what_to_write() {
     let server = Server::redis().start();
     let url = format!("redis+cluster://127.0.0.1:{}", server.port());
-    let Deployment::Cluster(seeds) = Deployment::parse(&url, &TlsFiles::default()).unwrap() else {
-        panic!("it is the URL of one");
-    };
-    let options = LinkOptions {
-        budget: SECOND,
-        breaker: 5,
-        reconnect: (SECOND, SECOND),
-        delta: SECOND,
-        part: Part::Whole,
-    };
-    let store = ClusterStore::new(seeds, options, Arc::new(Kept::new(1, "*".to_owned())), None);
+    let store = ClusterStore::new(seeds(&url), BRIEF, Arc::new(Kept::new(1, "*".to_owned())), None);
     let error = store.get("k").await.unwrap_err().to_string();
     assert!(error.contains(&format!("write REDIS_URL=redis://127.0.0.1:{}", server.port())), "{error}");
 }
